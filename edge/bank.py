@@ -1,0 +1,73 @@
+"""Memory bank: the nearest bank vector of every patch. Distances are Euclidean, after the square root."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import faiss
+import numpy as np
+
+from edge.records import Float32Array, Int64Array
+
+
+class Bank(Protocol):
+    """What scoring asks of a memory bank."""
+
+    @property
+    def size(self) -> int:
+        """Number of vectors."""
+        ...
+
+    def search(self, patches: Float32Array) -> tuple[Float32Array, Int64Array]:
+        """Distance to, and index of, the nearest bank vector of each patch: (n, dim) → (n,), (n,).
+
+        A patch that is not a number has no nearest vector: its distance is NaN.
+        """
+        ...
+
+    def support_distances(self, patch: Float32Array, index: int, count: int) -> Float32Array:
+        """Distances of `patch` (dim,) to the `count` bank vectors nearest to vector `index`, it included."""
+        ...
+
+
+class ExactBank:
+    """Exhaustive search by faiss: the reference."""
+
+    def __init__(self, vectors: Float32Array) -> None:
+        """Index `vectors` (n, dim); n ≥ 1."""
+        self._index = faiss.IndexFlatL2(vectors.shape[1])
+        self._index.add(np.ascontiguousarray(vectors))
+        self._found_distances = np.empty((0, 1), np.float32)
+        self._found_indices = np.empty((0, 1), np.int64)
+
+    @property
+    def size(self) -> int:
+        """Number of vectors."""
+        return int(self._index.ntotal)
+
+    def search(self, patches: Float32Array) -> tuple[Float32Array, Int64Array]:
+        """See `Bank.search`. The results are overwritten by the next call with as many patches."""
+        if len(self._found_distances) != len(patches):
+            self._found_distances = np.empty((len(patches), 1), np.float32)
+            self._found_indices = np.empty((len(patches), 1), np.int64)
+        self._index.search(patches, 1, D=self._found_distances, I=self._found_indices)
+        distances, indices = self._found_distances[:, 0], self._found_indices[:, 0]
+        # faiss gives squared distances, a little below zero where rounding wins.
+        np.maximum(distances, 0, out=distances)
+        np.sqrt(distances, out=distances)
+        # Where faiss finds nothing it says -1 and the largest float there is, which would pass for a distance.
+        distances[indices < 0] = np.nan
+        return distances, indices
+
+    def support_distances(self, patch: Float32Array, index: int, count: int) -> Float32Array:
+        """See `Bank.support_distances`; fewer where the bank is smaller."""
+        centre = self._index.reconstruct(index).reshape(1, -1)
+        _, found = self._index.search(centre, min(count, self.size))
+        members = np.stack([self._index.reconstruct(int(member)) for member in found[0]])
+        return np.asarray(np.linalg.norm(members - patch, axis=1), np.float32)
+
+
+def use_search_threads(count: int) -> None:
+    """Threads of every search in this process; 0 leaves faiss its own choice (all cores)."""
+    if count:
+        faiss.omp_set_num_threads(count)

@@ -1,0 +1,224 @@
+"""`patchline-edge`: arguments and exit codes. Results go to standard output, messages to standard error."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+
+from edge import __version__
+from edge.atomic import write_file
+from edge.bench import print_report, run_bench
+from edge.bundle import Bundle, read_bundle
+from edge.errors import SettingsError, SourceError
+from edge.inspector import Inspector, InspectorOptions
+from edge.logs import set_up_logging
+from edge.messages import encode, verdict_payload
+from edge.offline import inspect_pictures, plan_outputs
+from edge.pictures import list_pictures, read_picture
+from edge.process import default_cache_dir
+from edge.recording import record_frames
+from edge.records import Verdict
+from edge.selftest import run_golden
+from edge.service import inspector_options, run_service
+from edge.settings import load_settings
+from edge.sources import open_source
+from edge.terminal import complain, phase, run_app, say
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Inspects parts on the line with a bundle that patchline-export taught.",
+    epilog="Exit codes: 0 success; 2 usage or settings; 3 bundle refused; 4 source or picture cannot be read; "
+    "5 golden self-test failed; 6 verdicts could not be delivered.",
+)
+
+
+class Precision(StrEnum):
+    """Arithmetic of the embedding."""
+
+    AS_TAUGHT = "as_taught"
+    F32 = "f32"
+    BF16 = "bf16"
+    F16 = "f16"
+
+
+BundleOption = Annotated[Path, typer.Option(help="Bundle directory.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option(help="Settings file (TOML). None: defaults and PATCHLINE_… environment.")
+]
+DeviceOption = Annotated[str, typer.Option(help="OpenVINO device: CPU, GPU, GPU.0, AUTO:GPU,CPU.")]
+PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic of the embedding.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads; 0: the engine's own choice.")]
+
+
+@app.command()
+def run(
+    config: ConfigOption = None,
+    check: Annotated[bool, typer.Option("--check", help="Validate settings, bundle and mask, then exit.")] = False,
+) -> None:
+    """Inspect frames and publish verdicts until the source ends or SIGTERM or SIGINT comes."""
+    settings = load_settings(config)
+    if check:
+        bundle = read_bundle(settings.bundle)
+        Inspector(bundle, inspector_options(settings))
+        say(f"settings and bundle {bundle.model} are valid")
+        return
+    set_up_logging()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    run_service(settings, stop)
+
+
+@app.command()
+def inspect(
+    pictures: Annotated[list[str], typer.Argument(help="Pictures, directories or globs.", metavar="IMAGE_OR_DIR…")],
+    bundle: BundleOption,
+    out: Annotated[Path, typer.Option(help="Directory for overlays (.jpg) and maps (.npy).")],
+    device: DeviceOption = "CPU",
+    precision: PrecisionOption = Precision.AS_TAUGHT,
+) -> None:
+    """Inspect pictures: an overlay and a map for each in --out, its verdict as one JSON line on standard output."""
+    loaded = read_bundle(bundle)
+    inspector = Inspector(loaded, _options(device, precision))
+    planned = plan_outputs(pictures, out)
+    _make_directory(out)
+
+    def tell(number: int, verdict: Verdict) -> None:
+        sys.stdout.buffer.write(encode(verdict_payload("inspect", verdict, 0, number)) + b"\n")
+        sys.stdout.buffer.flush()
+
+    unreadable = inspect_pictures(
+        inspector, planned, pixel_threshold=loaded.manifest.threshold.pixel, tell=tell, complain=complain
+    )
+    if unreadable:
+        raise SourceError(f"{unreadable} of {len(planned)} pictures could not be read; they are named above")
+
+
+@app.command()
+def bench(
+    *,
+    bundle: BundleOption,
+    frames: Annotated[str, typer.Option(help="Pictures to measure on: a directory, picture or glob.")],
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
+    count: Annotated[int, typer.Option(min=10, help="Frames to measure.")] = 200,
+    warm_up: Annotated[int, typer.Option(min=0, help="Frames before the first measured one.")] = 20,
+    device: DeviceOption = "CPU",
+    precision: PrecisionOption = Precision.AS_TAUGHT,
+    embed_threads: ThreadsOption = 0,
+    search_threads: ThreadsOption = 0,
+) -> None:
+    """Measure latency percentiles of every stage, and throughput with several requests in flight."""
+    loaded = read_bundle(bundle)
+    expected = (loaded.manifest.frame_height, loaded.manifest.frame_width, 3)
+    pictures = [read_picture(path) for path in list_pictures(frames)[:64]]
+    for picture in pictures:
+        if picture.shape != expected:
+            raise SourceError(
+                f"{frames}: expected pictures of {expected[1]}×{expected[0]} as taught, "
+                f"got {picture.shape[1]}×{picture.shape[0]}"
+            )
+    options = _options(device, precision, embed_threads=embed_threads, search_threads=search_threads)
+    report = run_bench(loaded, options, pictures, warm_up=warm_up, frames=count)
+    print_report(report, Console())
+    if json_file is not None:
+        try:
+            write_file(json_file, (json.dumps(report.as_json(), indent=2, ensure_ascii=False) + "\n").encode())
+        except OSError as error:
+            raise SettingsError(f"--json {json_file}: cannot be written ({error.strerror})") from error
+
+
+@app.command()
+def check(bundle: BundleOption, device: DeviceOption = "CPU", precision: PrecisionOption = Precision.AS_TAUGHT) -> None:
+    """Verify every hash of a bundle, and that this device reproduces its golden scores."""
+    loaded = read_bundle(bundle)
+    _print_bundle(loaded)
+    inspector = Inspector(loaded, _options(device, precision))
+    for result in run_golden(inspector, loaded):
+        typer.echo(
+            f"{result.file}: expected {result.expected:.4f}, got {result.got:.4f}, "
+            f"relative difference {result.relative_error:.1e}"
+        )
+    typer.echo(f"golden self-test passed on {inspector.embedder.execution_devices}")
+
+
+@app.command()
+def capture(
+    out: Annotated[Path, typer.Option(help="Directory for the pictures (PNG).")],
+    config: ConfigOption = None,
+    count: Annotated[int, typer.Option(min=1, help="How many frames.")] = 100,
+    patience_s: Annotated[float, typer.Option(min=1, help="Longest wait for a frame, in seconds.")] = 30.0,
+) -> None:
+    """Write frames of the configured source as pictures, to teach from."""
+    settings = load_settings(config)
+    _make_directory(out)
+    source = open_source(settings.source)
+    try:
+        with phase("capturing", count) as done:
+            written = record_frames(source, out, count, patience_s=patience_s, report=done)
+    finally:
+        source.close()
+    say(f"{written} pictures in {out}")
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Entry point: an error that is expected becomes one line and its exit code."""
+    run_app(app)
+
+
+def _options(device: str, precision: Precision, *, embed_threads: int = 0, search_threads: int = 0) -> InspectorOptions:
+    names: dict[Precision, Literal["as_taught", "f32", "bf16", "f16"]] = {
+        Precision.AS_TAUGHT: "as_taught",
+        Precision.F32: "f32",
+        Precision.BF16: "bf16",
+        Precision.F16: "f16",
+    }
+    return InspectorOptions(
+        device=device,
+        precision=names[precision],
+        embed_threads=embed_threads,
+        search_threads=search_threads,
+        cache_dir=default_cache_dir(),
+    )
+
+
+def _make_directory(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError(f"--out {path}: cannot be made ({error.strerror})") from error
+
+
+def _print_bundle(bundle: Bundle) -> None:
+    manifest = bundle.manifest
+    guarantee = manifest.threshold.guarantee
+    typer.echo(f"bundle {bundle.model} '{manifest.name}', {manifest.created_at}: every file matches its hash")
+    typer.echo(
+        f"{manifest.ir.backbone} {manifest.ir.precision} ({manifest.ir.weights.source} weights), "
+        f"bank {manifest.bank.vectors}×{manifest.bank.dimension}, threshold {manifest.threshold.image:.4f} "
+        f"({manifest.threshold.method})"
+    )
+    if guarantee is not None:
+        typer.echo(
+            f"false rejects: at most {guarantee.expected_rate:.1%} expected, "
+            f"{guarantee.rate_at_confidence:.1%} at {guarantee.confidence:.0%} confidence, "
+            f"from {guarantee.held_out} held-out good parts"
+        )

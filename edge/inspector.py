@@ -1,0 +1,304 @@
+"""Frame → verdict: preprocess, embed, search, score, and for failed frames map, defects and crops.
+
+`Scorer` is the part that teaching and the line share, so that they cannot disagree. There is no thread here, and
+the clock is given.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from edge.bank import Bank, ExactBank, use_search_threads
+from edge.bundle import Bundle
+from edge.crops import cut_crops
+from edge.embedder import Embedder, Precision
+from edge.errors import SettingsError
+from edge.preprocess import ignored_patches, inspected_region, prepare
+from edge.records import (
+    AnomalyMap,
+    BoolArray,
+    Box,
+    Float32Array,
+    Frame,
+    FrameIdentity,
+    Int64Array,
+    Outcome,
+    Reason,
+    StageTimes,
+    UInt8Array,
+    Verdict,
+)
+from edge.scoring import anomaly_map, find_defects, judge, reweighted_score
+
+Clock = Callable[[], float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scored:
+    """What the scorer knows of a frame."""
+
+    score: float
+    distances: Float32Array  # (rows, columns) patch scores; 0 where the mask ignores
+    stages: StageTimes
+
+
+class Scorer:
+    """Picture → anomaly score, through one embedder and one bank."""
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        bank: Bank,
+        region: Box,
+        *,
+        ignored: BoolArray | None = None,
+        reweight_neighbours: int = 0,
+        clock: Clock = time.perf_counter,
+    ) -> None:
+        """Score `region` of every picture, leaving out the `ignored` patches (rows · columns,)."""
+        self._embedder = embedder
+        self._bank = bank
+        self._region = region
+        self._kept: Int64Array | None = None if ignored is None else np.flatnonzero(~ignored)
+        self._reweight = reweight_neighbours
+        self._clock = clock
+
+    def score(self, image: UInt8Array) -> Scored:
+        """Score one picture (height, width, 3) BGR of the frame's size."""
+        started = self._clock()
+        prepare(image, self._region, self._embedder.input)
+        prepared = self._clock()
+        embedding = self._embedder.embed()
+        embedded = self._clock()
+        patches = embedding.patches if self._kept is None else embedding.patches[self._kept]
+        distances, indices = self._bank.search(patches)
+        searched = self._clock()
+        score = self._image_score(patches, distances, indices)
+        grid = self._to_grid(distances, embedding.grid)
+        scored = self._clock()
+        return Scored(
+            score=score,
+            distances=grid,
+            stages=StageTimes(
+                preprocess_ms=1e3 * (prepared - started),
+                embed_ms=1e3 * (embedded - prepared),
+                search_ms=1e3 * (searched - embedded),
+                score_ms=1e3 * (scored - searched),
+            ),
+        )
+
+    def map_of(self, scored: Scored) -> AnomalyMap:
+        """The anomaly map at the model's input size."""
+        height, width = self._embedder.input.shape[:2]
+        return anomaly_map(scored.distances, height, width, self._region)
+
+    def _image_score(self, patches: Float32Array, distances: Float32Array, indices: Int64Array) -> float:
+        worst = int(distances.argmax())
+        peak = float(distances[worst])
+        if self._reweight == 0 or not np.isfinite(peak):
+            return peak
+        return reweighted_score(peak, self._bank.support_distances(patches[worst], int(indices[worst]), self._reweight))
+
+    def _to_grid(self, distances: Float32Array, grid: tuple[int, int]) -> Float32Array:
+        if self._kept is None:
+            return distances.reshape(grid).copy()
+        values = np.zeros(grid[0] * grid[1], np.float32)
+        values[self._kept] = distances
+        return values.reshape(grid)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InspectorOptions:
+    """How a station departs from what the bundle says."""
+
+    device: str = "CPU"
+    precision: Literal["as_taught"] | Precision = "as_taught"
+    embed_threads: int = 0
+    search_threads: int = 0
+    cache_dir: Path | None = None
+    region: Box | None = None
+    mask: UInt8Array | None = field(default=None, repr=False)  # (frame height, frame width), non-zero: ignore
+    threshold: float | None = None
+    minimum_area: int = 0
+    max_crops: int = 3
+    crop_margin: float = 0.25
+    crop_max_bytes: int = 96 * 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Inspection:
+    """A verdict and, if it was computed, its map."""
+
+    verdict: Verdict
+    anomaly: AnomalyMap | None
+
+
+class Inspector:
+    """Answers frames with one bundle. Not for use from several threads at once."""
+
+    def __init__(
+        self, bundle: Bundle, options: InspectorOptions | None = None, *, clock: Clock = time.monotonic
+    ) -> None:
+        """Compile the model, index the bank and warm both up.
+
+        Raises:
+            BundleError: the model is damaged.
+            SettingsError: device, region of interest or mask do not fit.
+        """
+        self._options = options or InspectorOptions()
+        self._manifest = bundle.manifest
+        self._model = bundle.model
+        self._threshold = self._options.threshold or bundle.manifest.threshold.image
+        self._clock = clock
+        use_search_threads(self._options.search_threads)
+        self.embedder = _compile(bundle, self._options)
+        self.bank = ExactBank(bundle.bank)
+        self.region = self._inspected_region(self._options.region)
+        self._scorer = self._make_scorer(self.region, bundle.mask if self._options.mask is None else self._options.mask)
+        self._warm_up()
+
+    @property
+    def threshold(self) -> float:
+        """The image threshold in force."""
+        return self._threshold
+
+    def inspect(self, frame: Frame, *, want_map: bool = False) -> Inspection:
+        """Judge one frame. The map is computed for failed frames, and when it is wanted."""
+        unusable = self._why_unusable(frame.image)
+        if unusable:
+            return Inspection(self.no_result(frame.identity, Reason.IMAGE_UNUSABLE, unusable), None)
+        scored = self._scorer.score(frame.image)
+        outcome = judge(scored.score, self._threshold)
+        if outcome is Outcome.NO_RESULT:
+            detail = "the anomaly score is not a number"
+            return Inspection(self.no_result(frame.identity, Reason.INTERNAL_ERROR, detail), None)
+        started = self._clock()
+        failed = outcome is Outcome.FAIL
+        anomaly = self._scorer.map_of(scored) if failed or want_map else None
+        defects = (
+            find_defects(anomaly, self._manifest.threshold.pixel, self._options.minimum_area)
+            if anomaly is not None and failed
+            else ()
+        )
+        crops = cut_crops(
+            frame.image,
+            defects,
+            limit=self._options.max_crops,
+            margin=self._options.crop_margin,
+            max_bytes=self._options.crop_max_bytes,
+        )
+        finished = self._clock()
+        stages = scored.stages
+        verdict = Verdict(
+            identity=frame.identity,
+            outcome=outcome,
+            score=scored.score,
+            threshold=self._threshold,
+            recipe=self._manifest.name,
+            model=self._model,
+            defects=defects,
+            crops=crops,
+            stages=StageTimes(
+                preprocess_ms=stages.preprocess_ms,
+                embed_ms=stages.embed_ms,
+                search_ms=stages.search_ms,
+                score_ms=stages.score_ms + 1e3 * (finished - started),
+            ),
+            latency_ms=1e3 * (finished - frame.identity.captured_monotonic_s),
+        )
+        return Inspection(verdict, anomaly)
+
+    def taught_scorer(self, bundle: Bundle) -> Scorer:
+        """The scorer as it was taught: this device, but the bundle's own region and mask."""
+        return self._make_scorer(self._inspected_region(None), bundle.mask)
+
+    def no_result(self, identity: FrameIdentity, reason: Reason, detail: str) -> Verdict:
+        """The answer to a frame that cannot be judged."""
+        return Verdict(
+            identity=identity,
+            outcome=Outcome.NO_RESULT,
+            score=0.0,
+            threshold=self._threshold,
+            recipe=self._manifest.name,
+            model=self._model,
+            reason=reason,
+            detail=detail,
+            latency_ms=1e3 * (self._clock() - identity.captured_monotonic_s),
+        )
+
+    def _why_unusable(self, image: UInt8Array) -> str:
+        expected = (self._manifest.frame_height, self._manifest.frame_width, 3)
+        if image.size == 0:
+            return "the picture cannot be read"
+        if image.shape != expected or image.dtype != np.uint8:
+            return (
+                f"expected {expected[1]}×{expected[0]} pixels in 3 channels of uint8 as taught, "
+                f"got {'×'.join(str(side) for side in image.shape[1::-1])} in "
+                f"{image.shape[2] if image.ndim > 2 else 1} of {image.dtype}"
+            )
+        return ""
+
+    def _inspected_region(self, override: Box | None) -> Box:
+        manifest = self._manifest
+        taught = manifest.region.box() if manifest.region else None
+        try:
+            return inspected_region(
+                manifest.frame_height, manifest.frame_width, manifest.ir.geometry, override or taught
+            )
+        except ValueError as error:
+            raise SettingsError(f"inspection.region: {error}") from error
+
+    def _make_scorer(self, region: Box, mask: UInt8Array | None) -> Scorer:
+        manifest = self._manifest
+        return Scorer(
+            self.embedder,
+            self.bank,
+            region,
+            ignored=None
+            if mask is None
+            else mask_patches(mask, manifest.frame_height, manifest.frame_width, region, manifest.ir.grid),
+            reweight_neighbours=manifest.scoring.reweight_neighbours,
+        )
+
+    def _warm_up(self) -> None:
+        blank = np.zeros((self._manifest.frame_height, self._manifest.frame_width, 3), np.uint8)
+        for _ in range(2):
+            self._scorer.score(blank)
+
+
+def mask_patches(
+    mask: UInt8Array, frame_height: int, frame_width: int, region: Box, grid: tuple[int, int]
+) -> BoolArray:
+    """The patches (rows · columns,) that `mask` ignores.
+
+    Raises:
+        SettingsError: the mask is not of the frame's size, or leaves nothing to inspect.
+    """
+    if mask.shape != (frame_height, frame_width):
+        raise SettingsError(
+            f"mask: expected a picture of the frame's size, {frame_width}×{frame_height}, "
+            f"got {mask.shape[1]}×{mask.shape[0]}"
+        )
+    ignored = ignored_patches(mask, region, grid)
+    if ignored.all():
+        raise SettingsError("mask: it covers the whole inspected region; white is what shall be ignored")
+    return ignored
+
+
+def _compile(bundle: Bundle, options: InspectorOptions) -> Embedder:
+    precision = options.precision
+    return Embedder(
+        bundle.manifest.ir,
+        bundle.model_xml,
+        bundle.model_bin,
+        device=options.device,
+        precision=bundle.manifest.inference_precision if precision == "as_taught" else precision,
+        threads=options.embed_threads,
+        cache_dir=options.cache_dir,
+    )

@@ -1,0 +1,27 @@
+"""Where frames come from."""
+
+from __future__ import annotations
+
+from edge.settings import SourceKind, SourceSettings
+from edge.sources.base import Source
+from edge.sources.camera import CameraSource
+from edge.sources.files import open_files
+from edge.sources.simulated import open_simulated
+from edge.sources.video import open_video
+
+
+def open_source(settings: SourceSettings) -> Source:
+    """The source that `settings` describe, open.
+
+    Raises:
+        SourceError: it cannot be opened; the message says why and what to do.
+    """
+    match settings.kind:
+        case SourceKind.SIMULATED:
+            return open_simulated(settings)
+        case SourceKind.FOLDER:
+            return open_files(settings)
+        case SourceKind.VIDEO:
+            return open_video(settings)
+        case SourceKind.CAMERA:
+            return CameraSource(settings)

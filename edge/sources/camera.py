@@ -1,0 +1,262 @@
+"""A camera as a source: newest frame wins, and it is opened again for ever.
+
+Capture runs in a thread of its own, because a driver may block for ever inside a call. A thread that blocks
+longer than its call may take is abandoned and another one takes over; at most one such thread is left
+behind at a time. Every change between streaming and away is one line in the log.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from edge.errors import SourceError
+from edge.records import Frame, FrameIdentity, UInt8Array
+from edge.settings import SourceSettings
+from edge.sources.address import parse_address
+from edge.sources.base import SourceState
+from edge.sources.capture import Capture, CaptureOpener, OpenCvCapture, WrongSizeError, wishes
+
+_log = logging.getLogger(__name__)
+
+SHORTEST_BACK_OFF_S = 0.5
+# A camera must be back within 5 s of its return: 4 s to the next attempt, 1 s to open it.
+LONGEST_BACK_OFF_S = 4.0
+# A call may exceed its own time-out by this before its thread counts as blocked.
+GRACE_S = 1.0
+# Silence is looked for at least this often.
+WATCH_INTERVAL_S = 0.25
+CLOSE_S = 3.0
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """One capture thread, and what its owner needs to know about it."""
+
+    stop: threading.Event = field(default_factory=threading.Event)
+    call_ends_by_s: float = math.inf  # monotonic; later than that the thread is blocked
+    thread: threading.Thread | None = None
+
+    @contextmanager
+    def call(self, limit_s: float) -> Iterator[None]:
+        """A call into the driver, which should not take longer than `limit_s`."""
+        self.call_ends_by_s = time.monotonic() + limit_s + GRACE_S
+        try:
+            yield
+        finally:
+            self.call_ends_by_s = math.inf
+
+    def alive(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+
+class CameraSource:
+    """A `Source` that is live.
+
+    The constructor waits for the first attempt to open. It raises for a wrong address, an index that does not
+    exist and a wrong size; a device path or network address that does not answer is waited for: the
+    station may have started before its camera.
+    """
+
+    def __init__(self, settings: SourceSettings, open_capture: CaptureOpener = OpenCvCapture) -> None:
+        """Open `settings.device`.
+
+        Raises:
+            SourceError: as said above; the message holds no password.
+        """
+        self._settings = settings
+        self._address = parse_address(settings.device, settings.credentials_file)
+        self._open_capture = open_capture
+        self._say_what_is_ignored()
+        self._changed = threading.Condition()
+        self._newest: Frame | None = None
+        self._captured = 0
+        self._returned = 0
+        self._dropped = 0
+        self._away = False
+        self._closed = False
+        self._failure: SourceError | None = None  # of the last attempt to open
+        self._attempted = False
+        self._last_frame_s = time.monotonic()
+        self._abandoned: _Link | None = None
+        self._link = self._start_link()
+        self._await_first_attempt()
+
+    @property
+    def live(self) -> bool:
+        """True: the camera does not wait."""
+        return True
+
+    @property
+    def state(self) -> SourceState:
+        """Away after `read_timeout_s` without a frame."""
+        with self._changed:
+            if self._closed:
+                return SourceState.ENDED
+            self._watch()
+            return SourceState.AWAY if self._away else SourceState.STREAMING
+
+    @property
+    def dropped(self) -> int:
+        """Frames that a newer one replaced before they were read."""
+        with self._changed:
+            return self._dropped
+
+    def read(self, timeout_s: float) -> Frame | None:
+        """The newest frame not yet read, or None if none came within `timeout_s`."""
+        deadline_s = time.monotonic() + timeout_s
+        with self._changed:
+            while self._newest is None and not self._closed:
+                self._watch()
+                remaining_s = deadline_s - time.monotonic()
+                if remaining_s <= 0:
+                    return None
+                self._changed.wait(min(remaining_s, WATCH_INTERVAL_S))
+            return self._take()
+
+    def close(self) -> None:
+        """Release the camera; one that blocks is left to its thread, which ends with the process."""
+        with self._changed:
+            self._closed = True
+            self._newest = None
+            self._link.stop.set()
+            self._changed.notify_all()
+        if self._link.thread is not None:
+            self._link.thread.join(CLOSE_S)
+
+    def _take(self) -> Frame | None:
+        frame, self._newest = self._newest, None
+        if frame is None or self._closed:
+            return None
+        self._returned += 1
+        if self._returned == self._settings.frames:
+            self._closed = True
+            self._link.stop.set()
+        return frame
+
+    def _await_first_attempt(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._attempted, self._settings.open_timeout_s + GRACE_S)
+            failure = self._failure
+            if self._attempted and failure is None:
+                self._last_frame_s = time.monotonic()
+                return
+            if not isinstance(failure, WrongSizeError) and not isinstance(self._address.target, int):
+                self._mark_away()
+                return
+        self.close()
+        raise failure or SourceError(f"{self._address.label}: does not answer; unplug it and plug it in again")
+
+    def _say_what_is_ignored(self) -> None:
+        ignored = wishes(self._settings).keys() - {"width", "height"}
+        if self._address.network and ignored:
+            names = ", ".join(sorted(ignored))
+            _log.warning("source: %s: %s ignored; set it in the camera itself", self._address.label, names)
+
+    def _watch(self) -> None:
+        """Notice silence and blocked threads. Called with the lock held."""
+        now_s = time.monotonic()
+        if not self._away and now_s - self._last_frame_s > self._settings.read_timeout_s:
+            self._mark_away()
+        blocked = now_s > self._link.call_ends_by_s
+        if blocked and (self._abandoned is None or not self._abandoned.alive()):
+            _log.warning("source: %s: capture is blocked; its thread is abandoned", self._address.label)
+            self._link.stop.set()
+            self._abandoned = self._link
+            self._link = self._start_link()
+
+    def _mark_away(self) -> None:
+        self._away = True
+        why = self._failure or f"{self._address.label}: no frame for {self._settings.read_timeout_s:g} s"
+        _log.warning("source: %s; away, waiting for it", why)
+
+    def _start_link(self) -> _Link:
+        link = _Link()
+        link.thread = threading.Thread(target=self._capture, args=(link,), name="camera", daemon=True)
+        link.thread.start()
+        return link
+
+    # From here on: in the capture thread.
+
+    def _capture(self, link: _Link) -> None:
+        back_off_s = SHORTEST_BACK_OFF_S
+        while not link.stop.is_set():
+            before = self._captured
+            try:
+                self._stream(link)
+            except Exception:  # noqa: BLE001 — the top of a thread: without it the camera would be gone in silence
+                _log.exception("source: %s: capture failed; opening it again", self._address.label)
+            if self._captured > before:
+                back_off_s = SHORTEST_BACK_OFF_S
+            link.stop.wait(back_off_s)
+            back_off_s = lengthen(back_off_s, random.random())  # noqa: S311 — jitter, not a secret
+
+    def _stream(self, link: _Link) -> None:
+        """Open, deliver until the stream breaks, release."""
+        capture = self._open(link)
+        if capture is None:
+            return
+        try:
+            self._deliver_all(link, capture)
+        finally:
+            with link.call(self._settings.read_timeout_s):
+                capture.release()
+
+    def _open(self, link: _Link) -> Capture | None:
+        capture: Capture | None = None
+        failure: SourceError | None = None
+        # Twice the time: after a failure the camera's host is asked whether it is there at all.
+        with link.call(2 * self._settings.open_timeout_s):
+            try:
+                capture = self._open_capture(self._address, self._settings)
+            except SourceError as error:
+                failure = error
+        with self._changed:
+            if not link.stop.is_set():
+                self._failure = failure
+                self._attempted = True
+                self._changed.notify_all()
+        return capture
+
+    def _deliver_all(self, link: _Link, capture: Capture) -> None:
+        while not link.stop.is_set():
+            with link.call(self._settings.read_timeout_s):
+                image = capture.read()
+            if image is None:
+                return
+            self._deliver(link, image)
+
+    def _deliver(self, link: _Link, image: UInt8Array) -> None:
+        """Put the frame where `read` finds it, unless this thread was stopped meanwhile."""
+        now_s = time.monotonic()
+        with self._changed:
+            if link.stop.is_set():
+                return
+            self._dropped += self._newest is not None
+            self._newest = Frame(identity=self._identify(now_s), image=image)
+            self._captured += 1
+            if self._away:
+                self._away = False
+                _log.info("source: %s: back after %.1f s", self._address.label, now_s - self._last_frame_s)
+            self._last_frame_s = now_s
+            self._changed.notify_all()
+
+    def _identify(self, now_s: float) -> FrameIdentity:
+        return FrameIdentity(
+            sequence=self._captured,
+            captured_at_s=time.time(),
+            captured_monotonic_s=now_s,
+            name=f"camera#{self._captured}",
+        )
+
+
+def lengthen(back_off_s: float, chance: float) -> float:
+    """The next back-off: between the shortest and three times the last one, `chance` in [0, 1) decides."""
+    longest_s = min(LONGEST_BACK_OFF_S, 3 * back_off_s)
+    return SHORTEST_BACK_OFF_S + chance * (longest_s - SHORTEST_BACK_OFF_S)

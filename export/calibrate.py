@@ -1,0 +1,137 @@
+"""Where PASS ends: a threshold for a stated false-reject rate, from good parts only.
+
+Split conformal prediction (Vovk; Lei et al., 2018): of n held-out good parts, exchangeable with those to come, take
+the k-th smallest score, k = ceil((n + 1)(1 - rate)). A new good part exceeds it with probability at most `rate`, on
+average over all ways the held-out parts could have been drawn. For one given draw the true rate follows
+Beta(n + 1 - k, k), which gives the statement at a confidence. If k > n, so few parts cannot support the rate: the
+largest score is taken, and the least rate that they do support, 1/(n + 1), is reported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from edge.bundle import Guarantee, ThresholdRecord
+
+CONFIDENCE = 0.95
+QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
+
+
+def conformal_rank(held_out: int, rate: float) -> int:
+    """Rank k, from 1, of the held-out score that becomes the threshold; at most `held_out`."""
+    # The rounding guards against (n + 1)(1 - rate) landing a hair above the whole number that it is.
+    return min(held_out, max(1, math.ceil(round((held_out + 1) * (1 - rate), 9))))
+
+
+def conformal_guarantee(held_out: int, rate: float, confidence: float = CONFIDENCE) -> Guarantee:
+    """What `held_out` good parts guarantee when `rate` is asked for."""
+    rank = conformal_rank(held_out, rate)
+    least = 1 / (held_out + 1)
+    return Guarantee(
+        held_out=held_out,
+        target_rate=rate,
+        expected_rate=(held_out + 1 - rank) / (held_out + 1),
+        confidence=confidence,
+        rate_at_confidence=beta_quantile(held_out + 1 - rank, rank, confidence),
+        least_rate=least,
+        supported=rate >= least - 1e-12,
+    )
+
+
+def conformal(scores: Sequence[float], map_peaks: Sequence[float], rate: float) -> ThresholdRecord:
+    """Image and pixel threshold from held-out good parts.
+
+    Args:
+        scores: their anomaly scores.
+        map_peaks: the largest value of each one's anomaly map: the pixel threshold is their quantile, so that a good
+            part has any pixel above it no more often than `rate`.
+        rate: the false-reject rate asked for.
+    """
+    rank = conformal_rank(len(scores), rate)
+    return ThresholdRecord(
+        image=_at_rank(scores, rank),
+        pixel=_at_rank(map_peaks, rank),
+        method="conformal",
+        parameters={"rate": rate, "rank": float(rank)},
+        guarantee=conformal_guarantee(len(scores), rate),
+    )
+
+
+def mean_sigma(scores: Sequence[float], map_peaks: Sequence[float], sigmas: float) -> ThresholdRecord:
+    """Mean plus `sigmas` standard deviations of the held-out good scores. Promises nothing."""
+    return ThresholdRecord(
+        image=_mean_plus(scores, sigmas),
+        pixel=_mean_plus(map_peaks, sigmas),
+        method="mean_sigma",
+        parameters={"sigmas": sigmas},
+    )
+
+
+def best_f1(
+    good: Sequence[float], bad: Sequence[float], good_peaks: Sequence[float], bad_peaks: Sequence[float]
+) -> ThresholdRecord:
+    """The thresholds at which the defective parts are told from the good ones with the best F1."""
+    image, f1 = best_f1_threshold(good, bad)
+    pixel, _ = best_f1_threshold(good_peaks, bad_peaks)
+    return ThresholdRecord(
+        image=image, pixel=pixel, method="best_f1", parameters={"f1": f1, "defective": float(len(bad))}
+    )
+
+
+def best_f1_threshold(good: Sequence[float], bad: Sequence[float]) -> tuple[float, float]:
+    """Threshold halfway between two scores at which `score > threshold` has the best F1, and that F1."""
+    levels = np.unique(np.concatenate([good, bad]))
+    cuts = np.concatenate([[levels[0] * 0.5], (levels[1:] + levels[:-1]) / 2])
+    caught = (np.asarray(bad)[None, :] > cuts[:, None]).sum(axis=1)
+    rejected = (np.asarray(good)[None, :] > cuts[:, None]).sum(axis=1)
+    f1 = 2 * caught / (len(bad) + caught + rejected)
+    best = int(f1.argmax())
+    return float(cuts[best]), float(f1[best])
+
+
+def score_quantiles(scores: Sequence[float]) -> dict[str, float]:
+    """Quantiles of the good scores by name: `q00` … `q100`."""
+    values = np.quantile(np.asarray(scores, np.float64), QUANTILES)
+    return {f"q{round(100 * q):02d}": float(value) for q, value in zip(QUANTILES, values, strict=True)}
+
+
+def beta_quantile(a: int, b: int, probability: float) -> float:
+    """The `probability` quantile of Beta(a, b) for whole a, b ≥ 1, by bisection.
+
+    For whole parameters P(Beta(a, b) ≤ x) = P(Binomial(a + b - 1, x) ≥ a).
+    """
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        if _binomial_tail(a + b - 1, a, middle) < probability:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def _binomial_tail(trials: int, least: int, chance: float) -> float:
+    if chance in (0.0, 1.0):
+        return chance
+    log_chance, log_rest = math.log(chance), math.log1p(-chance)
+    logs = [
+        math.lgamma(trials + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(trials - k + 1)
+        + k * log_chance
+        + (trials - k) * log_rest
+        for k in range(least, trials + 1)
+    ]
+    return math.fsum(math.exp(value) for value in logs)
+
+
+def _at_rank(values: Sequence[float], rank: int) -> float:
+    return float(np.sort(np.asarray(values, np.float64))[rank - 1])
+
+
+def _mean_plus(values: Sequence[float], sigmas: float) -> float:
+    array = np.asarray(values, np.float64)
+    return float(array.mean() + sigmas * array.std(ddof=1 if len(array) > 1 else 0))

@@ -1,0 +1,365 @@
+"""`patchline-export`: arguments and exit codes. Only `convert` needs torch, and imports it when it is called."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Callable
+from enum import StrEnum
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from edge import __version__
+from edge.bundle import Manifest
+from edge.errors import ExportError, SettingsError
+from edge.ir import Geometry, IrDescription, read_ir_description
+from edge.pictures import list_pictures, read_picture
+from edge.preprocess import inspected_region, prepare
+from edge.records import Box, UInt8Array
+from edge.terminal import run_app, say
+from export.evaluate import evaluate_category, find_categories, print_results, write_results
+from export.teach import TeachOptions, teach
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Makes bundles: a backbone becomes an IR (needs torch, once), pictures of good parts become a bundle.",
+    epilog="Exit codes: 0 success; 2 usage or settings; 3 IR or bundle refused; 4 pictures cannot be read; "
+    "7 cannot be converted or taught.",
+)
+_PARITY_PICTURES = 4
+_CALIBRATION_PICTURES = 300
+
+
+class Backbone(StrEnum):
+    """Networks that can be converted."""
+
+    RESNET18 = "resnet18"
+    RESNET34 = "resnet34"
+    RESNET50 = "resnet50"
+    RESNET101 = "resnet101"
+    WIDE_RESNET50_2 = "wide_resnet50_2"
+    WIDE_RESNET101_2 = "wide_resnet101_2"
+    EFFICIENTNET_LITE0 = "efficientnet_lite0"
+
+
+class EmbeddingName(StrEnum):
+    """How layers become one embedding."""
+
+    CONCAT = "concat"
+    POOLED = "pooled"
+
+
+class IrPrecision(StrEnum):
+    """Of the IR's weights and activations."""
+
+    F32 = "f32"
+    INT8 = "int8"
+
+
+class Arithmetic(StrEnum):
+    """Of what is not int8."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+    F16 = "f16"
+
+
+class Method(StrEnum):
+    """How the threshold is found."""
+
+    CONFORMAL = "conformal"
+    MEAN_SIGMA = "mean_sigma"
+    BEST_F1 = "best_f1"
+
+
+RatioOption = Annotated[float, typer.Option(min=1e-5, max=1.0, help="Share of all patches kept in the memory bank.")]
+RateOption = Annotated[
+    float, typer.Option(min=1e-6, max=0.5, help="Share of good parts that may be rejected (conformal threshold).")
+]
+SeedOption = Annotated[int, typer.Option(min=0, help="Every random choice follows from it.")]
+ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace --out if it exists.")]
+SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used.")]
+NeighboursOption = Annotated[
+    int, typer.Option(min=0, max=100, help="b of the paper's equation 7, 2 or more; 0: no re-weighting.")
+]
+DeviceOption = Annotated[str, typer.Option(help="OpenVINO device to teach on: the one of the station.")]
+ArithmeticOption = Annotated[Arithmetic, typer.Option("--arithmetic", help="Of what is not int8, on the station too.")]
+HoldOutOption = Annotated[
+    float | None,
+    typer.Option(min=0.01, max=0.9, help="Share of pictures held out for the threshold. None: what the rate needs."),
+]
+IrOption = Annotated[Path, typer.Option("--ir", help="IR directory, made by convert.")]
+
+
+@app.command()
+def convert(
+    *,
+    out: Annotated[Path, typer.Option(help="IR directory to make.")],
+    backbone: Annotated[Backbone, typer.Option(help="Feature extractor.")] = Backbone.WIDE_RESNET50_2,
+    weights: Annotated[
+        Path | None, typer.Option(help="Weights (.pth or .safetensors). None: the published ones.")
+    ] = None,
+    random_weights: Annotated[
+        int | None, typer.Option(min=0, help="Seed of random weights instead: for timing only.", metavar="SEED")
+    ] = None,
+    layers: Annotated[str, typer.Option(help="Layers by name, finest first, separated by commas.")] = "layer2,layer3",
+    embedding: Annotated[EmbeddingName, typer.Option(help="concat (all channels) or pooled (the authors' 1024).")] = (
+        EmbeddingName.CONCAT
+    ),
+    resize: Annotated[int, typer.Option(min=32, help="The shorter side is resized to this …")] = 256,
+    crop: Annotated[int, typer.Option(min=32, help="… and the centre is cropped to this square.")] = 224,
+    input_size: Annotated[
+        str | None, typer.Option(help="WIDTHxHEIGHT or SIDE: resize the whole region to this instead; no crop.")
+    ] = None,
+    neighbourhood: Annotated[int, typer.Option(min=1, help="Side of the square a patch is averaged over.")] = 3,
+    precision: Annotated[IrPrecision, typer.Option(help="f32, or int8 calibrated on good parts.")] = IrPrecision.F32,
+    calibration: Annotated[
+        Path | None, typer.Option(help="Pictures of good parts: int8 calibration; f32: parity is checked on them.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest relative difference of IR and torch.")] = 1e-3,
+    replace: ReplaceOption = False,
+) -> None:
+    """Convert a pretrained backbone to an OpenVINO IR directory. Needs torch."""
+    if precision is IrPrecision.INT8 and calibration is None:
+        raise SettingsError("--precision int8 needs --calibration: a directory of pictures of good parts")
+    try:
+        from export.convert import ConvertOptions  # noqa: PLC0415 — the station teaches without torch
+        from export.convert import convert as convert_backbone  # noqa: PLC0415
+        from export.weights import WeightsChoice  # noqa: PLC0415
+    except ImportError as error:
+        raise ExportError(
+            f"convert needs the 'export' extra ({error.name} is missing): pip install 'patchline[export]', "
+            "on any machine; the IR directory is then copied to the station"
+        ) from error
+    options = ConvertOptions(
+        backbone=backbone.value,
+        layers=tuple(name.strip() for name in layers.split(",") if name.strip()),
+        embedding=embedding.value,
+        neighbourhood=neighbourhood,
+        geometry=parse_geometry(resize, crop, input_size),
+        weights=WeightsChoice(file=weights, random_seed=random_weights),
+    )
+    limit = _PARITY_PICTURES if precision is IrPrecision.F32 else _CALIBRATION_PICTURES
+    pictures = [] if calibration is None else load_inputs(calibration, options.geometry, limit)
+    parity = pictures[:_PARITY_PICTURES]
+    if precision is IrPrecision.F32:
+        _say_ir(
+            convert_backbone(options, out, parity_pictures=parity, tolerance=tolerance, overwrite=replace, report=say),
+            out,
+        )
+        return
+    quantize = _import_quantize()
+    with tempfile.TemporaryDirectory(prefix="patchline-") as scratch:
+        f32 = Path(scratch) / "f32"
+        convert_backbone(options, f32, parity_pictures=parity, tolerance=tolerance, report=say)
+        _say_ir(quantize(f32, pictures, out, overwrite=replace, report=say), out)
+
+
+@app.command("quantize")
+def quantize_command(
+    *,
+    ir: IrOption,
+    calibration: Annotated[Path, typer.Option(help="Pictures of good parts.")],
+    out: Annotated[Path, typer.Option(help="int8 IR directory to make.")],
+    replace: ReplaceOption = False,
+) -> None:
+    """Quantise an f32 IR directory to int8 on pictures of good parts. Needs no torch."""
+    geometry = read_ir_description(ir).geometry
+    pictures = load_inputs(calibration, geometry, _CALIBRATION_PICTURES)
+    _say_ir(_import_quantize()(ir, pictures, out, overwrite=replace, report=say), out)
+
+
+@app.command("teach")
+def teach_command(
+    *,
+    ir: IrOption,
+    images: Annotated[Path, typer.Option(help="Pictures of good parts.")],
+    out: Annotated[Path, typer.Option(help="Bundle directory to make.")],
+    name: Annotated[str, typer.Option(help="Recipe name in every verdict. Empty: the name of --out.")] = "",
+    coreset_ratio: RatioOption = 0.1,
+    false_reject_rate: RateOption = 0.01,
+    hold_out: HoldOutOption = None,
+    threshold: Annotated[Method, typer.Option(help="How the threshold is found.")] = Method.CONFORMAL,
+    sigmas: Annotated[float, typer.Option(help="mean_sigma: mean + sigmas · deviation of held-out parts.")] = 3.0,
+    defects: Annotated[Path | None, typer.Option(help="best_f1: pictures of defective parts.")] = None,
+    reweight_neighbours: NeighboursOption = 0,
+    region: Annotated[str | None, typer.Option(help="Region of interest: X,Y,WIDTH,HEIGHT in pixels.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Picture of the frame's size, white where to ignore.")] = None,
+    device: DeviceOption = "CPU",
+    arithmetic: ArithmeticOption = Arithmetic.F32,
+    seed: SeedOption = 0,
+    skip_bad: SkipOption = False,
+    allow_random: Annotated[bool, typer.Option("--allow-random", help="Teach random weights, for timing.")] = False,
+    replace: ReplaceOption = False,
+) -> None:
+    """Teach a product from pictures of good parts and write its bundle. Needs no torch."""
+    manifest = teach(
+        TeachOptions(
+            ir=ir,
+            images=images,
+            out=out,
+            name=name,
+            coreset_ratio=coreset_ratio,
+            hold_out=hold_out,
+            method=threshold.value,
+            false_reject_rate=false_reject_rate,
+            sigmas=sigmas,
+            defects=defects,
+            reweight_neighbours=reweight_neighbours,
+            region=None if region is None else parse_box(region),
+            mask=mask,
+            device=device,
+            precision=arithmetic.value,
+            seed=seed,
+            skip_bad=skip_bad,
+            allow_random=allow_random,
+            replace=replace,
+        )
+    )
+    _say_bundle(manifest, out)
+
+
+@app.command()
+def evaluate(
+    root: Annotated[Path, typer.Argument(help="A category (train/good, test/…), or a directory of categories.")],
+    *,
+    ir: IrOption,
+    out: Annotated[Path, typer.Option(help="Directory for bundles and results.json.")],
+    category: Annotated[list[str] | None, typer.Option(help="Only these categories.")] = None,
+    coreset_ratio: RatioOption = 0.1,
+    false_reject_rate: RateOption = 0.01,
+    hold_out: HoldOutOption = None,
+    reweight_neighbours: NeighboursOption = 0,
+    device: DeviceOption = "CPU",
+    arithmetic: ArithmeticOption = Arithmetic.F32,
+    seed: SeedOption = 0,
+    allow_random: Annotated[bool, typer.Option("--allow-random", help="Evaluate random weights.")] = False,
+) -> None:
+    """Teach and test categories of a labelled dataset in MVTec AD's layout; bundles in --out are replaced."""
+    results = []
+    for path in find_categories(root, category or ()):
+        options = TeachOptions(
+            ir=ir,
+            images=path / "train" / "good",
+            out=out / "bundles" / path.name,
+            coreset_ratio=coreset_ratio,
+            hold_out=hold_out,
+            false_reject_rate=false_reject_rate,
+            reweight_neighbours=reweight_neighbours,
+            device=device,
+            precision=arithmetic.value,
+            seed=seed,
+            allow_random=allow_random,
+            replace=True,
+        )
+        results.append(evaluate_category(path, options))
+        write_results(results, out / "results.json")
+    print_results(results, Console())
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+def parse_geometry(resize: int, crop: int, input_size: str | None) -> Geometry:
+    """Geometry of the command line's three options.
+
+    Raises:
+        SettingsError: they contradict each other, or are no sizes.
+    """
+    if input_size is None:
+        if resize < crop:
+            raise SettingsError(f"--resize {resize} is smaller than --crop {crop}; nothing can be cropped from it")
+        return _geometry(crop, crop, resize)
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", input_size)
+    if match is None:
+        raise SettingsError(f"--input-size {input_size}: expected WIDTHxHEIGHT or SIDE, such as 320x224 or 224")
+    width = int(match[1])
+    return _geometry(int(match[2] or width), width, None)
+
+
+def _geometry(height: int, width: int, resize_shorter: int | None) -> Geometry:
+    if not (32 <= height <= 2048 and 32 <= width <= 2048):
+        raise SettingsError(f"input of {width}×{height}: each side must lie between 32 and 2048")
+    return Geometry(input_height=height, input_width=width, resize_shorter=resize_shorter)
+
+
+def parse_box(text: str) -> Box:
+    """`X,Y,WIDTH,HEIGHT` as a box.
+
+    Raises:
+        SettingsError: it is not four whole numbers, or has no area.
+    """
+    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text)
+    if match is None or int(match[3]) == 0 or int(match[4]) == 0:
+        raise SettingsError(f"--region {text}: expected X,Y,WIDTH,HEIGHT in whole pixels, such as 100,40,640,480")
+    return Box(*(int(number) for number in match.groups()))
+
+
+def load_inputs(where: Path, geometry: Geometry, limit: int) -> list[UInt8Array]:
+    """Up to `limit` pictures, spread over all, each as the model's input (input_height, input_width, 3)."""
+    paths = list_pictures(where)
+    step = max(1, len(paths) // limit)
+    inputs = []
+    for path in paths[::step][:limit]:
+        picture = read_picture(path)
+        prepared = np.empty((geometry.input_height, geometry.input_width, 3), np.uint8)
+        prepare(picture, inspected_region(picture.shape[0], picture.shape[1], geometry, None), prepared)
+        inputs.append(prepared)
+    return inputs
+
+
+def main() -> None:
+    """Entry point."""
+    run_app(app)
+
+
+def _import_quantize() -> Callable[..., IrDescription]:
+    if find_spec("nncf") is None:
+        raise ExportError("int8 needs NNCF: pip install 'patchline[int8]'")
+    from export.quantize import quantize  # noqa: PLC0415 — loads NNCF's requirements, for int8 only
+
+    return quantize
+
+
+def _say_ir(ir: IrDescription, out: Path) -> None:
+    geometry = ir.geometry
+    say(
+        f"{out}: {ir.backbone} {ir.precision}, input {geometry.input_width}×{geometry.input_height}, "
+        f"{ir.grid[0]}×{ir.grid[1]} patches of {ir.dimension} dimensions, {ir.weights.source} weights "
+        f"{ir.weights.sha256[:12]}…; IR and torch differ by {ir.parity.max_relative_error:.1e}"
+    )
+
+
+def _say_bundle(manifest: Manifest, out: Path) -> None:
+    teaching, threshold = manifest.teaching, manifest.threshold
+    say(
+        f"{out}: bundle {manifest.identity[:12]} taught from {teaching.pictures} good parts, "
+        f"bank {manifest.bank.vectors}×{manifest.bank.dimension}, "
+        f"threshold {threshold.image:.4f} (image), {threshold.pixel:.4f} (pixel) by {threshold.method}"
+    )
+    guarantee = threshold.guarantee
+    if guarantee is None:
+        say(f"{threshold.method} promises no false-reject rate; conformal does")
+        return
+    say(
+        f"false rejects: at most {guarantee.expected_rate:.2%} expected, with {guarantee.confidence:.0%} confidence "
+        f"at most {guarantee.rate_at_confidence:.2%}, from {guarantee.held_out} held-out good parts"
+    )
+    if not guarantee.supported:
+        say(
+            f"warning: {guarantee.held_out} held-out parts cannot support the rate of {guarantee.target_rate:.2%} that "
+            f"was asked for; the least is {guarantee.least_rate:.2%}. More good pictures lower it"
+        )

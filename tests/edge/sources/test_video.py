@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from edge.errors import SourceError
+from edge.settings import SourceKind, SourceSettings
+from edge.sources import open_source
+from edge.sources.base import SourceState
+
+from .test_files import read_all
+
+FRAMES = 5
+STEP = 40
+
+
+def settings(path: Path, *, loop: bool = False, frames: int | None = None) -> SourceSettings:
+    return SourceSettings(kind=SourceKind.VIDEO, path=str(path), loop=loop, frames=frames)
+
+
+@pytest.fixture
+def video(tmp_path: Path) -> Path:
+    path = tmp_path / "line 1.avi"
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48))
+    for number in range(FRAMES):
+        writer.write(np.full((48, 64, 3), number * STEP, np.uint8))
+    writer.release()
+    return path
+
+
+def test_a_video_gives_every_frame_once_and_ends(video: Path) -> None:
+    source = open_source(settings(video))
+    assert not source.live
+    frames = read_all(source)
+    assert [frame.identity.name for frame in frames] == [f"line 1.avi#{number}" for number in range(FRAMES)]
+    assert [frame.identity.sequence for frame in frames] == list(range(FRAMES))
+    assert [round(float(frame.image.mean()) / STEP) for frame in frames] == list(range(FRAMES))
+    assert frames[0].image.shape == (48, 64, 3)
+    assert source.state is SourceState.ENDED
+
+
+def test_frames_belong_to_the_caller(video: Path) -> None:
+    first, second, *_ = read_all(open_source(settings(video)))
+    assert not np.shares_memory(first.image, second.image)
+    assert round(float(first.image.mean())) == 0
+
+
+def test_a_looping_video_begins_again_and_goes_on_counting(video: Path) -> None:
+    frames = read_all(open_source(settings(video, loop=True, frames=12)))
+    assert [frame.identity.sequence for frame in frames] == list(range(12))
+    assert [round(float(frame.image.mean()) / STEP) for frame in frames] == [n % FRAMES for n in range(12)]
+    assert frames[7].identity.name == "line 1.avi#2"
+
+
+def test_a_looping_video_that_vanishes_ends(video: Path, caplog: pytest.LogCaptureFixture) -> None:
+    source = open_source(settings(video, loop=True))
+    for _ in range(FRAMES):
+        assert source.read(1) is not None
+    video.unlink()
+    assert source.read(1) is None
+    assert source.state is SourceState.ENDED
+    assert "cannot begin again" in caplog.text
+
+
+def test_a_video_that_is_cut_off_gives_what_there_is(video: Path) -> None:
+    data = video.read_bytes()
+    index = data.rindex(b"00dc", 0, data.index(b"idx1"))  # within the last frame
+    video.write_bytes(data[: index + 20])
+    assert 1 <= len(read_all(open_source(settings(video)))) <= FRAMES
+
+
+def test_closing_in_the_middle_releases_the_file(video: Path) -> None:
+    source = open_source(settings(video))
+    assert source.read(1) is not None
+    source.close()
+    source.close()
+    assert source.read(1) is None
+    assert str(video) not in [str(link.readlink()) for link in Path("/proc/self/fd").iterdir() if link.exists()]
+
+
+def test_missing_foreign_and_empty_files_are_source_errors(tmp_path: Path) -> None:
+    (tmp_path / "garbage.mp4").write_bytes(bytes(range(256)) * 40)
+    (tmp_path / "empty.mp4").touch()
+    for name, problem in [
+        ("absent.mp4", "no such video"),
+        ("garbage.mp4", "not a video"),
+        ("empty.mp4", "not a video"),
+    ]:
+        with pytest.raises(SourceError, match=f"{name}: {problem}"):
+            open_source(settings(tmp_path / name))
+    with pytest.raises(SourceError, match="no such video"):
+        open_source(settings(tmp_path))
+
+
+def test_an_address_is_not_a_video_file() -> None:
+    with pytest.raises(SourceError, match="no such video file"):
+        open_source(SourceSettings(kind=SourceKind.VIDEO, path="http://127.0.0.1:9/video.mp4"))

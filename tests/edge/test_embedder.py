@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge.embedder import Embedder
+from edge.errors import BundleError, SettingsError
+from edge.ir import MODEL_BIN, MODEL_XML, IrDescription, read_ir_description
+from tests.bundles import draw_good
+
+
+@pytest.fixture(scope="module")
+def ir(ir_dir: Path) -> IrDescription:
+    return read_ir_description(ir_dir)
+
+
+@pytest.fixture(scope="module")
+def files(ir_dir: Path) -> tuple[bytes, bytes]:
+    return (ir_dir / MODEL_XML).read_bytes(), (ir_dir / MODEL_BIN).read_bytes()
+
+
+def test_embeddings_are_those_of_the_picture_in_the_input(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
+    embedder = Embedder(ir, *files)
+    results = []
+    for number in (0, 1, 0):
+        embedder.input[:] = draw_good(number).image[:128, :128]
+        embedding = embedder.embed()
+        assert embedding.grid == ir.grid
+        assert embedding.patches.shape == (ir.grid[0] * ir.grid[1], ir.dimension)
+        assert embedding.patches.dtype == np.float32
+        results.append(embedding.patches.copy())
+    assert (results[0] == results[2]).all()
+    assert np.abs(results[0] - results[1]).max() > 0.1
+
+
+def test_input_and_output_are_allocated_once(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
+    embedder = Embedder(ir, *files)
+    first, second = embedder.embed().patches, embedder.embed().patches
+    assert np.shares_memory(first, second)
+    assert np.shares_memory(embedder.input, embedder.input)
+
+
+def test_what_really_executes_is_told(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
+    embedder = Embedder(ir, *files, threads=1)
+    assert embedder.execution_devices == "CPU"
+    assert embedder.execution_precision == "f32"
+    assert embedder.threads == 1
+
+
+def test_the_throughput_model_gives_the_same_embeddings(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
+    embedder = Embedder(ir, *files)
+    embedder.input[:] = draw_good(0).image[:128, :128]
+    expected = embedder.embed().patches
+    got = embedder.recompile_for_throughput()(embedder.input[np.newaxis])[0]
+    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_compiled_models_are_cached_where_it_is_asked_for(
+    ir: IrDescription, files: tuple[bytes, bytes], tmp_path: Path
+) -> None:
+    Embedder(ir, *files, cache_dir=tmp_path)
+    assert list(tmp_path.iterdir())
+
+
+def test_a_damaged_model_is_refused(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
+    with pytest.raises(BundleError, match=r"model\.xml: OpenVINO cannot read it"):
+        Embedder(ir, files[0][: len(files[0]) // 2], files[1])
+
+
+def test_a_device_that_is_not_there_is_refused_with_those_that_are(
+    ir: IrDescription, files: tuple[bytes, bytes]
+) -> None:
+    with pytest.raises(SettingsError, match=r"device NPU\.7.*devices here: CPU"):
+        Embedder(ir, *files, device="NPU.7")
+
+
+@pytest.mark.parametrize("change", [{"dimension": 7}, {"grid": (4, 4)}])
+def test_a_model_of_another_shape_than_described_is_refused_with_both(
+    ir: IrDescription, files: tuple[bytes, bytes], change: dict[str, object]
+) -> None:
+    described = ir.model_copy(update=change)
+    with pytest.raises(BundleError, match=rf"expected input .* and output \(.*got .*\(256, {ir.dimension}\)"):
+        Embedder(described, *files)
