@@ -6,7 +6,6 @@ would use bf16 on its own where the hardware has it; the precision is therefore 
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +17,6 @@ from edge.ir import IrDescription
 from edge.records import Embedding, Float32Array, UInt8Array
 
 Precision = Literal["f32", "bf16", "f16"]
-
-log = logging.getLogger("patchline.embedder")
 
 
 class Embedder:

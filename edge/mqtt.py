@@ -41,7 +41,7 @@ from edge.records import Message
 from edge.settings import MqttSettings
 from edge.window import Held, Window
 
-logger = logging.getLogger("patchline.mqtt")
+log = logging.getLogger("patchline.mqtt")
 
 TICK_S = 0.5  # how late the keep-alive may be noticed
 FIRST_DELAY_S = 0.25
@@ -171,7 +171,7 @@ class MqttPublisher:
             self._wake()
         self._thread.join(timeout_s + 2 * TICK_S)
         if self._thread.is_alive():
-            logger.warning("%s: still connecting; left behind", self._address)
+            log.warning("%s: still connecting; left behind", self._address)
             return
         self._wake_sender.close()
         self._wake_receiver.close()
@@ -223,14 +223,14 @@ class MqttPublisher:
             except (OSError, ValueError) as error:
                 self._say(logging.WARNING, f"cannot connect: {explain(error)}")
             except Exception:
-                logger.exception("%s: the connection ended by a fault of ours", self._address)
+                log.exception("%s: the connection ended by a fault of ours", self._address)
             self._go_offline()
             if monotonic() - began_s >= STABLE_S:
                 delay_s = FIRST_DELAY_S
             self._closing.wait(_jittered(delay_s))
             delay_s = min(2 * delay_s, LONGEST_DELAY_S)
         if self._window:
-            logger.warning("%s: closed with %d messages unacknowledged", self._address, len(self._window))
+            log.warning("%s: closed with %d messages unacknowledged", self._address, len(self._window))
 
     def _hold_connection(self) -> None:
         """Connect, and stay until the connection ends.
@@ -386,7 +386,7 @@ class MqttPublisher:
             self._unacknowledged.clear()
             self._changed.notify_all()
         if culprit is not None:
-            logger.error(
+            log.error(
                 "%s: the connection ended %d times while only a message of %d bytes on %s was unanswered: "
                 "discarded; does the broker have a limit that it does not announce?",
                 self._address,
@@ -406,22 +406,22 @@ class MqttPublisher:
     def _say(self, level: int, state: str) -> None:
         if state != self._said:
             self._said = state
-            logger.log(level, "%s: %s", self._address, state)
+            log.log(level, "%s: %s", self._address, state)
 
     def _report_refusal(self, topic: str, reason: ReasonCode) -> None:
         before = self._refused_topics.pop(topic, 0)
         if reason.value >= FAILURE:
             self._refused_topics[topic] = reason.value
             if reason.value != before:
-                logger.error("%s: refuses %s: %s", self._address, topic, _name(reason))
+                log.error("%s: refuses %s: %s", self._address, topic, _name(reason))
         elif before:
-            logger.info("%s: accepts %s again", self._address, topic)
+            log.info("%s: accepts %s again", self._address, topic)
 
     def _report_oversize(self, held: Held, size: int) -> None:
         topic = held.message.topic
         if self._refused_topics.get(topic) != PACKET_TOO_LARGE:
             self._refused_topics[topic] = PACKET_TOO_LARGE
-            logger.error(
+            log.error(
                 "%s: %s of %d bytes is larger than the broker's Maximum Packet Size of %d: discarded; "
                 "raise that limit or lower defects.crop_max_bytes",
                 self._address,

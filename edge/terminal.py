@@ -5,6 +5,7 @@ Progress is a bar on a terminal and plain lines elsewhere.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -42,7 +43,16 @@ def run_app(command: Callable[[], None]) -> None:
         command()
     except PatchlineError as error:
         complain(str(error))
+        _forget_unread_output()
         sys.exit(error.exit_code)
+
+
+def _forget_unread_output() -> None:
+    """Let Python not fail a second time, with an exit code of its own, over a reader that has gone."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager

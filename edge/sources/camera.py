@@ -23,7 +23,7 @@ from edge.sources.address import parse_address
 from edge.sources.base import SourceState
 from edge.sources.capture import Capture, CaptureOpener, OpenCvCapture, WrongSizeError, wishes
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger("patchline.source")
 
 SHORTEST_BACK_OFF_S = 0.5
 # A camera must be back within 5 s of its return: 4 s to the next attempt, 1 s to open it.
@@ -157,7 +157,7 @@ class CameraSource:
         ignored = wishes(self._settings).keys() - {"width", "height"}
         if self._address.network and ignored:
             names = ", ".join(sorted(ignored))
-            _log.warning("source: %s: %s ignored; set it in the camera itself", self._address.label, names)
+            log.warning("source: %s: %s ignored; set it in the camera itself", self._address.label, names)
 
     def _watch(self) -> None:
         """Notice silence and blocked threads. Called with the lock held."""
@@ -166,7 +166,7 @@ class CameraSource:
             self._mark_away()
         blocked = now_s > self._link.call_ends_by_s
         if blocked and (self._abandoned is None or not self._abandoned.alive()):
-            _log.warning("source: %s: capture is blocked; its thread is abandoned", self._address.label)
+            log.warning("source: %s: capture is blocked; its thread is abandoned", self._address.label)
             self._link.stop.set()
             self._abandoned = self._link
             self._link = self._start_link()
@@ -174,7 +174,7 @@ class CameraSource:
     def _mark_away(self) -> None:
         self._away = True
         why = self._failure or f"{self._address.label}: no frame for {self._settings.read_timeout_s:g} s"
-        _log.warning("source: %s; away, waiting for it", why)
+        log.warning("source: %s; away, waiting for it", why)
 
     def _start_link(self) -> _Link:
         link = _Link()
@@ -190,8 +190,8 @@ class CameraSource:
             before = self._captured
             try:
                 self._stream(link)
-            except Exception:  # noqa: BLE001 — the top of a thread: without it the camera would be gone in silence
-                _log.exception("source: %s: capture failed; opening it again", self._address.label)
+            except Exception:
+                log.exception("source: %s: capture failed; opening it again", self._address.label)
             if self._captured > before:
                 back_off_s = SHORTEST_BACK_OFF_S
             link.stop.wait(back_off_s)
@@ -243,7 +243,7 @@ class CameraSource:
             self._captured += 1
             if self._away:
                 self._away = False
-                _log.info("source: %s: back after %.1f s", self._address.label, now_s - self._last_frame_s)
+                log.info("source: %s: back after %.1f s", self._address.label, now_s - self._last_frame_s)
             self._last_frame_s = now_s
             self._changed.notify_all()
 

@@ -14,7 +14,7 @@ from edge.records import UInt8Array
 from edge.settings import SourceSettings
 from edge.sources.address import Address, why_silent
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger("patchline.source")
 
 # Linux V4L2_EXPOSURE_MANUAL; OpenCV hands the driver's own value through.
 _MANUAL_EXPOSURE = 1.0
@@ -94,7 +94,7 @@ def _configure(capture: cv2.VideoCapture, address: Address, settings: SourceSett
     _check_size(address, settings, got)
     for name, (_, value) in wanted.items():
         if not address.network and got[name] != value:
-            _log.warning("source: %s: asked for %s %g, got %g", address.label, name, value, got[name])
+            log.warning("source: %s: asked for %s %g, got %g", address.label, name, value, got[name])
 
 
 def wishes(settings: SourceSettings) -> dict[str, tuple[int, float]]:

@@ -18,7 +18,7 @@ from edge.records import UInt8Array
 from edge.settings import SourceSettings
 from edge.sources.pace import PacedSource, Picture
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger("patchline.source")
 
 
 def open_files(settings: SourceSettings) -> PacedSource:
@@ -45,5 +45,5 @@ def _read(path: Path) -> UInt8Array:
     try:
         return read_picture(path)
     except SourceError as error:
-        _log.warning("source: %s", error)
+        log.warning("source: %s", error)
         return np.empty((0, 0, 3), np.uint8)

@@ -14,7 +14,7 @@ from edge.records import UInt8Array
 from edge.settings import SourceSettings
 from edge.sources.pace import PacedSource, Picture
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger("patchline.source")
 
 
 def open_video(settings: SourceSettings) -> PacedSource:
@@ -54,7 +54,7 @@ def _pictures(path: Path, opened: tuple[cv2.VideoCapture, UInt8Array], *, loop: 
         try:
             opened = _open(path)
         except SourceError as error:
-            _log.error("source: %s; the video cannot begin again", error)
+            log.warning("source: %s; the video cannot begin again", error)
             return
 
 

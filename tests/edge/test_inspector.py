@@ -39,9 +39,7 @@ def overlap(first: Box, second: Box) -> int:
 
 def test_most_good_parts_that_were_never_seen_pass(inspector: Inspector) -> None:
     # 15 held-out parts support a mean rate of 1/16, and no more than 18 % with 95 % confidence.
-    outcomes = [
-        inspector.inspect(make_frame(draw_good(UNSEEN + number).image)).verdict.outcome for number in range(20)
-    ]
+    outcomes = [inspector.inspect(make_frame(draw_good(UNSEEN + number).image)).verdict.outcome for number in range(20)]
     assert outcomes.count(Outcome.PASS) >= 15
     assert Outcome.NO_RESULT not in outcomes
 
@@ -270,6 +268,14 @@ def test_results_of_one_frame_survive_the_next_ones(inspector: Inspector) -> Non
     inspector.inspect(make_frame(draw_defective(4).image), want_map=True)
     assert (first.anomaly.values == values).all()
     assert [crop.jpeg for crop in first.verdict.crops] == crops
+
+
+def test_patch_scores_of_one_picture_survive_the_next_ones(inspector: Inspector, bundle: Bundle) -> None:
+    scorer = inspector.taught_scorer(bundle)
+    first = scorer.score(draw_defective(0).image)
+    distances = first.distances.copy()
+    scorer.score(draw_defective(4).image)
+    assert (first.distances == distances).all()
 
 
 def test_the_same_frame_always_scores_the_same(inspector: Inspector) -> None:

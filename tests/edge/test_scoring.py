@@ -57,7 +57,7 @@ def test_the_map_peaks_where_the_worst_patch_is() -> None:
     distances = np.ones((8, 8), np.float32)
     distances[2, 6] = 9
     values = anomaly_map(distances, 128, 128, SQUARE).values
-    row, column = np.unravel_index(int(values.argmax()), values.shape)
+    row, column = divmod(int(values.argmax()), values.shape[1])
     assert (row // 16, column // 16) == (2, 6)
 
 
@@ -79,29 +79,22 @@ def test_a_defect_lies_in_the_frame_where_the_region_puts_it() -> None:
     assert defect.peak_score == 3.0
 
 
-@given(
-    x=st.integers(0, 500),
-    y=st.integers(0, 500),
-    width=st.integers(16, 900),
-    height=st.integers(16, 900),
-    top=st.integers(0, 63),
-    left=st.integers(0, 63),
-    rows=st.integers(1, 64),
-    columns=st.integers(1, 64),
-)
+Boxes = st.builds(Box, st.integers(0, 500), st.integers(0, 500), st.integers(16, 900), st.integers(16, 900))
+Spans = st.tuples(st.integers(0, 63), st.integers(0, 63)).map(lambda ends: (min(ends), max(ends) + 1))
+
+
+@given(region=Boxes, rows=Spans, columns=Spans)
 def test_a_defect_covers_its_pixels_and_never_leaves_the_region(
-    x: int, y: int, width: int, height: int, top: int, left: int, rows: int, columns: int
+    region: Box, rows: tuple[int, int], columns: tuple[int, int]
 ) -> None:
-    region = Box(x, y, width, height)
-    bottom, right = min(64, top + rows), min(64, left + columns)
-    (defect,) = find_defects(map_with((slice(top, bottom), slice(left, right), 2.0), region=region), 1.0)
+    (defect,) = find_defects(map_with((slice(*rows), slice(*columns), 2.0), region=region), 1.0)
     box = defect.box
     assert region.x <= box.x < box.right <= region.right
     assert region.y <= box.y < box.bottom <= region.bottom
-    assert box.x <= x + left * width / 64
-    assert box.right >= min(region.right, x + right * width / 64)
-    assert box.y <= y + top * height / 64
-    assert box.bottom >= min(region.bottom, y + bottom * height / 64)
+    assert box.x <= region.x + columns[0] * region.width / 64
+    assert box.right >= min(region.right, region.x + columns[1] * region.width / 64)
+    assert box.y <= region.y + rows[0] * region.height / 64
+    assert box.bottom >= min(region.bottom, region.y + rows[1] * region.height / 64)
     assert defect.area >= 1
 
 
@@ -110,6 +103,11 @@ def test_the_worst_defect_comes_first() -> None:
         (slice(0, 5), slice(0, 5), 2.0), (slice(20, 22), slice(20, 22), 9.0), (slice(40, 60), slice(40, 60), 4.0)
     )
     assert [defect.peak_score for defect in find_defects(anomaly, 1.0)] == [9.0, 4.0, 2.0]
+
+
+def test_the_peak_score_is_the_largest_value_inside() -> None:
+    anomaly = map_with((slice(5, 15), slice(5, 15), 2.0), (slice(9, 11), slice(9, 11), 6.0))
+    assert [defect.peak_score for defect in find_defects(anomaly, 1.0)] == [6.0]
 
 
 def test_regions_that_touch_at_a_corner_are_one_defect() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge.errors import SettingsError
-from edge.settings import MqttSettings, PublisherKind, RegionSettings, Settings, SourceKind, load_settings, walk_settings
+from edge.settings import (
+    MqttSettings,
+    PublisherKind,
+    RegionSettings,
+    Settings,
+    SourceKind,
+    load_settings,
+    walk_settings,
+)
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.toml"))
 
@@ -44,8 +53,8 @@ def test_every_example_is_valid_and_every_line_that_is_commented_out_names_a_set
     table, known = "", {name for name, _ in walk_settings()}
     for line in path.read_text(encoding="utf-8").splitlines():
         bare = line.lstrip("# ")
-        if bare.startswith("[") and bare.endswith("]"):
-            table = bare.strip("[]") + "."
+        if header := re.match(r"\[([a-z_.]+)\]", bare):
+            table = header[1] + "."
         key, equals, _ = bare.partition(" = ")
         if equals and key.isidentifier():
             assert table + key in known, f"{path.name}: {line}"
@@ -304,7 +313,7 @@ def test_a_secret_cannot_be_written_into_the_file_and_is_not_repeated(tmp_path: 
 
 def test_settings_cannot_be_changed_once_loaded() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        load_settings(None).mqtt.port = 1
+        load_settings(None).mqtt.port = 1  # type: ignore[misc]
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

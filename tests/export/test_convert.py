@@ -24,8 +24,8 @@ from export.convert import (
     embed_with_torch,
     pooling_matrix,
 )
+from export.ir_files import load_model, run_model
 from export.pictures_drawn import draw_pictures
-from export.quantize import load_model, run_model
 from export.weights import WeightsChoice
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"

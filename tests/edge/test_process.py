@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import psutil
+import pytest
+
+from edge.process import default_cache_dir, read_usage
+
+
+def test_usage_is_what_the_system_says() -> None:
+    usage = read_usage()
+    process = psutil.Process()
+    assert float(usage["memory_bytes"]) == pytest.approx(process.memory_info().rss, rel=0.1)
+    assert usage["threads"] == process.num_threads()
+
+
+def test_an_open_file_is_one_descriptor_more(tmp_path: Path) -> None:
+    before = int(read_usage()["descriptors"])
+    with (tmp_path / "file").open("wb"):
+        assert read_usage()["descriptors"] == before + 1
+    assert read_usage()["descriptors"] == before
+
+
+def test_a_running_thread_is_one_more() -> None:
+    before = int(read_usage()["threads"])
+    leave = threading.Event()
+    thread = threading.Thread(target=leave.wait)
+    thread.start()
+    during = read_usage()["threads"]
+    leave.set()
+    thread.join()
+    assert during == before + 1
+
+
+def test_the_cache_is_systemd_s_first_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CACHE_DIRECTORY", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    assert default_cache_dir() == tmp_path / "a"
+    assert (tmp_path / "a").is_dir()
+
+
+def test_without_systemd_the_cache_is_the_user_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert default_cache_dir() == tmp_path / "xdg" / "patchline"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert default_cache_dir() == tmp_path / "home" / ".cache" / "patchline"
+
+
+def test_where_nothing_can_be_written_there_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "file" / "cache"))
+    assert default_cache_dir() is None
+
+
+def test_the_cache_is_never_in_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    default_cache_dir()
+    assert list((tmp_path / "work").iterdir()) == []

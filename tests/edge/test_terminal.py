@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from edge.errors import BundleError, SettingsError
+from edge.terminal import complain, phase, run_app, say
+
+
+def test_notes_and_errors_go_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
+    say("a note")
+    complain("a problem")
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    assert captured.err == "a note\nerror: a problem\n"
+
+
+def test_a_note_is_printed_as_it_is_on_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    text = "skipped [bold]pictures[/bold]/:bomb:.png " + "x" * 300
+    say(text)
+    assert capfd.readouterr().err == text + "\n"
+
+
+@pytest.mark.parametrize(("error", "code"), [(SettingsError("a"), 2), (BundleError("b"), 3)])
+def test_an_expected_error_is_one_line_and_its_exit_code(
+    capfd: pytest.CaptureFixture[str], error: SettingsError | BundleError, code: int
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(SystemExit) as caught:
+        run_app(fail)
+    assert caught.value.code == code
+    assert capfd.readouterr().err == f"error: {error}\n"
+
+
+def test_an_unexpected_error_is_not_hidden() -> None:
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_app(fail)
+
+
+def test_away_from_a_terminal_a_phase_is_its_first_and_last_line(capfd: pytest.CaptureFixture[str]) -> None:
+    with phase("embedding", 300) as done:
+        for number in range(300):
+            done(number + 1)
+    lines = capfd.readouterr().err.splitlines()
+    assert lines[0].startswith("embedding: 0/300, ")
+    assert lines[-1].startswith("embedding: 300/300, ")
+    assert len(lines) == 2
+
+
+def test_a_phase_that_fails_does_not_claim_to_be_complete(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        with phase("embedding", 10) as done:
+            done(3)
+            raise BundleError("stop")
+
+    with pytest.raises(BundleError):
+        fail()
+    assert "10/10" not in capfd.readouterr().err
+
+
+SHOW = """
+from edge.terminal import phase
+with phase("embedding", 7) as done:
+    for number in range(7):
+        done(number + 1)
+"""
+
+
+def test_on_a_terminal_a_phase_is_a_bar() -> None:
+    ours, theirs = pty.openpty()
+    subprocess.run(
+        [sys.executable, "-c", SHOW],
+        check=True,
+        stderr=theirs,
+        timeout=60,
+        env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+    )
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+    os.close(theirs)
+    assert "embedding" in shown
+    assert "7/7" in shown
+    assert "━" in shown

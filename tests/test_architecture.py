@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+IMPORT_EDGE = """
+import importlib, pkgutil, sys
+import edge
+names = [module.name for module in pkgutil.walk_packages(edge.__path__, "edge.")]
+for name in names:
+    importlib.import_module(name)
+print(len(names))
+print(*sorted({name.split(".")[0] for name in sys.modules} & {"torch", "export", "nncf", "safetensors", "torchvision"}))
+"""
+
+EXPORT_WITHOUT_TORCH = """
+import sys
+import export.calibrate, export.cli, export.coreset, export.evaluate, export.goodness, export.metrics, export.teach
+print("torch" in sys.modules or "nncf" in sys.modules)
+"""
+
+
+def run(script: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, timeout=120)
+    return done.stdout.splitlines()
+
+
+def test_an_interpreter_with_all_of_edge_has_no_torch_and_no_export() -> None:
+    count, found = run(IMPORT_EDGE)
+    assert int(count) >= 30
+    assert found == ""
+
+
+def test_what_makes_bundles_imports_no_torch() -> None:
+    assert run(EXPORT_WITHOUT_TORCH) == ["False"]
+
+
+def test_importing_edge_says_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPORT_EDGE], check=True, capture_output=True, text=True, timeout=120, cwd=tmp_path
+    )
+    assert done.stderr == ""
+    assert list(tmp_path.iterdir()) == []
