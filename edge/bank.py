@@ -30,13 +30,19 @@ class Bank(Protocol):
         ...
 
 
+# Below this many dimensions faiss 1.15 does not use its matrix product. Zeros beyond the end change no distance, and
+# 784 queries against 4704 × 152 take 7 ms instead of 31, on two cores with AVX-512.
+_LEAST_DIMENSION = 192
+
+
 class ExactBank:
     """Exhaustive search by faiss: the reference."""
 
     def __init__(self, vectors: Float32Array) -> None:
         """Index `vectors` (n, dim); n ≥ 1."""
-        self._index = faiss.IndexFlatL2(vectors.shape[1])
-        self._index.add(np.ascontiguousarray(vectors))
+        self._index = faiss.IndexFlatL2(max(_LEAST_DIMENSION, vectors.shape[1]))
+        self._index.add(self._padded(vectors))
+        self._queries = np.empty((0, self._index.d), np.float32)
         self._found_distances = np.empty((0, 1), np.float32)
         self._found_indices = np.empty((0, 1), np.int64)
 
@@ -50,7 +56,12 @@ class ExactBank:
         if len(self._found_distances) != len(patches):
             self._found_distances = np.empty((len(patches), 1), np.float32)
             self._found_indices = np.empty((len(patches), 1), np.int64)
-        self._index.search(patches, 1, D=self._found_distances, I=self._found_indices)
+            self._queries = np.zeros((len(patches), self._index.d), np.float32)
+        queries = patches
+        if patches.shape[1] < self._index.d:
+            queries = self._queries
+            queries[:, : patches.shape[1]] = patches
+        self._index.search(queries, 1, D=self._found_distances, I=self._found_indices)
         distances, indices = self._found_distances[:, 0], self._found_indices[:, 0]
         # faiss gives squared distances, a little below zero where rounding wins.
         np.maximum(distances, 0, out=distances)
@@ -64,7 +75,11 @@ class ExactBank:
         centre = self._index.reconstruct(index).reshape(1, -1)
         _, found = self._index.search(centre, min(count, self.size))
         members = np.stack([self._index.reconstruct(int(member)) for member in found[0]])
-        return np.asarray(np.linalg.norm(members - patch, axis=1), np.float32)
+        return np.asarray(np.linalg.norm(members[:, : len(patch)] - patch, axis=1), np.float32)
+
+    def _padded(self, vectors: Float32Array) -> Float32Array:
+        missing = self._index.d - vectors.shape[1]
+        return np.ascontiguousarray(vectors if missing == 0 else np.pad(vectors, ((0, 0), (0, missing))))
 
 
 def use_search_threads(count: int) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from edge.errors import SourceError
+from edge.errors import SettingsError, SourceError
 from edge.pictures import write_picture
 from edge.records import Frame
 from edge.sources.base import Source, SourceState
@@ -18,6 +18,7 @@ def record_frames(source: Source, out: Path, count: int, *, patience_s: float, r
     """Write `count` frames to `out` as PNG, lossless, and return how many there were (fewer if the source ended).
 
     Raises:
+        SettingsError: a picture of that name exists.
         SourceError: no frame came for `patience_s` seconds, or a frame cannot be read.
     """
     written = 0
@@ -37,4 +38,7 @@ def _write(frame: Frame, out: Path) -> None:
     identity = frame.identity
     if frame.image.size == 0:
         raise SourceError(f"{identity.name}: cannot be read; remove it")
-    write_picture(out / f"{identity.part_id or f'frame-{identity.sequence:06d}'}.png", frame.image)
+    path = out / f"{identity.part_id or f'frame-{identity.sequence:06d}'}.png"
+    if path.exists():
+        raise SettingsError(f"{path}: exists already, from an earlier capture; give another --out")
+    write_picture(path, frame.image)

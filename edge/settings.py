@@ -302,7 +302,10 @@ def _anchor(values: dict[str, Any], keys: tuple[str, ...], base: Path) -> None:
     for key in tables:
         table = table.get(key) if isinstance(table, dict) else None
     if isinstance(table, dict) and isinstance(table.get(last), str) and table[last]:
-        table[last] = str(base / Path(table[last]).expanduser())
+        try:
+            table[last] = str(base / Path(table[last]).expanduser())
+        except RuntimeError as error:
+            raise SettingsError(f"{'.'.join(keys)}: {table[last]}: there is no such user's home directory") from error
 
 
 def _refuse_unknown_environment() -> None:
@@ -334,13 +337,19 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     for problem in error.errors():
         name = ".".join(str(part) for part in problem["loc"]) or "settings"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown setting {name}{_nearest(name, known)}")
+            lines.append(f"{_where(name, path)}: unknown setting {name}{_nearest(name, known)}")
         else:
             message = problem["msg"].removeprefix("Value error, ")
             got = problem["input"]
             shown = "" if isinstance(got, dict) else f", got {got!r}"
-            lines.append(f"{name}: {message}{shown}")
-    return f"{path or 'environment'}: " + "; ".join(lines)
+            lines.append(f"{_where(name, path)}: {message}{shown}")
+    return "; ".join(lines)
+
+
+def _where(name: str, path: Path | None) -> str:
+    """Who said it: the environment stands over the file."""
+    variable = ENVIRONMENT_PREFIX + name.upper().replace(".", NESTED_DELIMITER)
+    return f"environment: {variable}" if path is None or variable in os.environ else f"{path}: {name}"
 
 
 def _nearest(name: str, known: set[str]) -> str:

@@ -59,7 +59,7 @@ def find_categories(root: Path, wanted: Sequence[str]) -> tuple[Path, ...]:
     Raises:
         ExportError: there is none, or a wanted one is missing; the message says what a category looks like.
     """
-    if _is_category(root):
+    if _is_category(root) and set(wanted) <= {root.name}:
         return (root,)
     found = {path.name: path for path in sorted(root.iterdir()) if _is_category(path)} if root.is_dir() else {}
     missing = [name for name in wanted if name not in found]

@@ -203,7 +203,7 @@ def test_an_unknown_variable_is_refused_with_the_nearest_known_name(
 
 def test_a_wrong_value_in_the_environment_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATCHLINE_SOURCE__FPS", "fast")
-    with pytest.raises(SettingsError, match=r"environment: source\.fps: .*'fast'"):
+    with pytest.raises(SettingsError, match=r"environment: PATCHLINE_SOURCE__FPS: .*'fast'"):
         load_settings(None)
 
 
