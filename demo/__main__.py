@@ -29,7 +29,7 @@ from rich.table import Table
 
 from demo.broker import EmbeddedBroker
 from edge.settings import Settings, load_settings
-from edge.sources.simulated import draw_part, truth
+from edge.sources.simulated import draw_part, part_id, truth
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "demo.toml"
@@ -129,7 +129,7 @@ def _prepare(out: Path) -> None:
         console.print("[bold]1[/] Convert EfficientNet-Lite0, pretrained, to OpenVINO IR")
         _run("patchline-export", "convert", "--backbone", "efficientnet_lite0", "--input-size", "224", "--replace",
              "--out", str(out / "ir"))  # fmt: skip
-    if not (out / "bundle" / "manifest.json").is_file():
+    if not (out / "bundle" / "manifest.json").is_file() or not _shows_today_s_product(out / "good"):
         console.print(f"[bold]2[/] Take pictures of {GOOD_PARTS} good parts from the simulated line")
         shutil.rmtree(out / "good", ignore_errors=True)
         _run("patchline-edge", "capture", "--count", str(GOOD_PARTS), "--out", str(out / "good"),
@@ -137,6 +137,14 @@ def _prepare(out: Path) -> None:
         console.print("[bold]3[/] Teach the product from them")
         _run("patchline-export", "teach", "--ir", str(out / "ir"), "--images", str(out / "good"), "--name", "plate",
              "--replace", "--out", str(out / "bundle"))  # fmt: skip
+
+
+def _shows_today_s_product(good: Path) -> bool:
+    """Whether the pictures that the bundle was taught from are those that the simulated line draws now."""
+    source = Settings().source
+    size = source.simulated_height, source.simulated_width
+    taught = cv2.imread(str(good / f"{part_id(source.seed, 0)}.png"))
+    return taught is not None and np.array_equal(taught, draw_part(source.seed, 0, size, defect_rate=0.0).image)
 
 
 def _run(program: str, *arguments: str, log: Path | None = None, environment: dict[str, str] | None = None) -> None:
