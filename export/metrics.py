@@ -217,11 +217,13 @@ def _check(good: Scores, bad: Scores, what: str) -> None:
         raise ExportError(
             f"{len(good)} good and {len(bad)} defective {what}: telling them apart needs at least one of each"
         )
-    ends = [
-        float(score) for score in (good[0], good[-1], bad[0], bad[-1])
-    ]  # sorted: anything that is not finite is at an end
+    # Sorted: whatever is not finite is at an end.
+    ends = [float(score) for score in (good[0], good[-1], bad[0], bad[-1])]
     if not np.isfinite(ends).all():
-        raise ExportError(f"not all scores of {what} are finite (sorted, the ends are {ends}); is the bundle sound?")
+        raise ExportError(
+            f"not all scores of {what} are finite: good from {ends[0]} to {ends[1]}, defective from {ends[2]} to "
+            f"{ends[3]}; check the IR and the bank that made them"
+        )
 
 
 def _auroc(good: Scores, bad: Scores) -> float:
@@ -299,8 +301,8 @@ def _curve(good: Scores, bad: Scores, weights: Float64Array) -> tuple[Float64Arr
     x = np.empty(2 * len(levels) + 2)
     y = np.empty_like(x)
     x[0], x[-1] = 1.0, 0.0
-    x[1:-1:2] = 1 - np.searchsorted(good, levels, "left") / len(good)
-    x[2:-1:2] = 1 - np.searchsorted(good, levels, "right") / len(good)
+    x[1:-1:2] = (len(good) - np.searchsorted(good, levels, "left")) / len(good)
+    x[2:-1:2] = (len(good) - np.searchsorted(good, levels, "right")) / len(good)
     y[0], y[-2], y[-1] = 1.0, 0.0, 0.0
     y[1:-1:2] = covered
     y[2:-2:2] = covered[1:]
