@@ -66,6 +66,7 @@ class Scorer:
         self._bank = bank
         self._region = region
         self._kept: Int64Array | None = None if ignored is None else np.flatnonzero(~ignored)
+        self._kept_patches = np.empty((0, 0), np.float32)
         self._reweight = reweight_neighbours
         self._clock = clock
 
@@ -76,7 +77,7 @@ class Scorer:
         prepared = self._clock()
         embedding = self._embedder.embed()
         embedded = self._clock()
-        patches = embedding.patches if self._kept is None else embedding.patches[self._kept]
+        patches = self._unmasked(embedding.patches)
         distances, indices = self._bank.search(patches)
         searched = self._clock()
         score = self._image_score(patches, distances, indices)
@@ -97,6 +98,14 @@ class Scorer:
         """The anomaly map at the model's input size."""
         height, width = self._embedder.input.shape[:2]
         return anomaly_map(scored.distances, height, width, self._region)
+
+    def _unmasked(self, patches: Float32Array) -> Float32Array:
+        if self._kept is None:
+            return patches
+        if self._kept_patches.shape[1] != patches.shape[1]:
+            self._kept_patches = np.empty((len(self._kept), patches.shape[1]), np.float32)
+        # "clip" takes straight into the buffer; the indices are within bounds by construction.
+        return np.take(patches, self._kept, axis=0, out=self._kept_patches, mode="clip")
 
     def _image_score(self, patches: Float32Array, distances: Float32Array, indices: Int64Array) -> float:
         worst = int(distances.argmax())
