@@ -90,6 +90,14 @@ class GoldenRecord(Strict):
     map_peak: float
 
 
+class HeldOutScore(Strict):
+    """What a held-out good picture scored: lets bundles that held out the same ones be judged together."""
+
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the picture's file")
+    score: float
+    map_peak: float
+
+
 class TeachingRecord(Strict):
     """What the product was taught from."""
 
@@ -99,6 +107,7 @@ class TeachingRecord(Strict):
     normal_score_quantiles: dict[str, float] = Field(description="of held-out good pictures")
     normal_scores_mean: float
     normal_scores_deviation: float
+    held_out_scores: tuple[HeldOutScore, ...] = Field(description="in the order of the pictures")
 
 
 class Manifest(Strict):

@@ -53,6 +53,12 @@ class Geometry(Strict):
         return self
 
 
+# The whole region, nothing cropped away: a defect at the border is seen. On MVTec AD bottle (ResNet-18) it also is
+# better than the paper's 256 cropped to 224: pixel AUROC 98.3 for 97.9, AUPRO 94.1 for 92.3 (by patchline-export
+# evaluate), for 1024 patches instead of 784.
+DEFAULT_GEOMETRY = Geometry(input_height=256, input_width=256)
+
+
 class Weights(Strict):
     """Where the backbone's weights came from."""
 

@@ -15,8 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from edge.bundle import Guarantee, ThresholdRecord
+from edge.errors import ExportError
+from export import metrics
+from export.binomial import CONFIDENCE, beta_quantile
 
-CONFIDENCE = 0.95
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 
 
@@ -73,59 +75,30 @@ def mean_sigma(scores: Sequence[float], map_peaks: Sequence[float], sigmas: floa
 def best_f1(
     good: Sequence[float], bad: Sequence[float], good_peaks: Sequence[float], bad_peaks: Sequence[float]
 ) -> ThresholdRecord:
-    """The thresholds at which the defective parts are told from the good ones with the best F1."""
-    image, f1 = best_f1_threshold(good, bad)
-    pixel, _ = best_f1_threshold(good_peaks, bad_peaks)
+    """The thresholds at which the defective parts are told from the good ones with the best F1.
+
+    Raises:
+        ExportError: the best is to fail every part, those that score 0 included, or a score is not finite.
+    """
+    image, pixel = metrics.best_f1(good, bad), metrics.best_f1(good_peaks, bad_peaks)
+    lower = min((image, pixel), key=lambda best: best.threshold)
+    if lower.threshold <= 0:
+        raise ExportError(
+            f"best_f1: the best F1 of {lower.f1:.2f} is reached by failing every part, as some of the {len(bad)} "
+            f"defective parts score 0; they repeat pictures that the bank was taught from: look at them"
+        )
     return ThresholdRecord(
-        image=image, pixel=pixel, method="best_f1", parameters={"f1": f1, "defective": float(len(bad))}
+        image=image.threshold,
+        pixel=pixel.threshold,
+        method="best_f1",
+        parameters={"f1": image.f1, "defective": float(len(bad))},
     )
-
-
-def best_f1_threshold(good: Sequence[float], bad: Sequence[float]) -> tuple[float, float]:
-    """Threshold halfway between two scores at which `score > threshold` has the best F1, and that F1."""
-    levels = np.unique(np.concatenate([good, bad]))
-    cuts = np.concatenate([[levels[0] * 0.5], (levels[1:] + levels[:-1]) / 2])
-    caught = (np.asarray(bad)[None, :] > cuts[:, None]).sum(axis=1)
-    rejected = (np.asarray(good)[None, :] > cuts[:, None]).sum(axis=1)
-    f1 = 2 * caught / (len(bad) + caught + rejected)
-    best = int(f1.argmax())
-    return float(cuts[best]), float(f1[best])
 
 
 def score_quantiles(scores: Sequence[float]) -> dict[str, float]:
     """Quantiles of the good scores by name: `q00` … `q100`."""
     values = np.quantile(np.asarray(scores, np.float64), QUANTILES)
     return {f"q{round(100 * q):02d}": float(value) for q, value in zip(QUANTILES, values, strict=True)}
-
-
-def beta_quantile(a: int, b: int, probability: float) -> float:
-    """The `probability` quantile of Beta(a, b) for whole a, b ≥ 1, by bisection.
-
-    For whole parameters P(Beta(a, b) ≤ x) = P(Binomial(a + b - 1, x) ≥ a).
-    """
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _binomial_tail(a + b - 1, a, middle) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _binomial_tail(trials: int, least: int, chance: float) -> float:
-    if chance in (0.0, 1.0):
-        return chance
-    log_chance, log_rest = math.log(chance), math.log1p(-chance)
-    logs = [
-        math.lgamma(trials + 1)
-        - math.lgamma(k + 1)
-        - math.lgamma(trials - k + 1)
-        + k * log_chance
-        + (trials - k) * log_rest
-        for k in range(least, trials + 1)
-    ]
-    return math.fsum(math.exp(value) for value in logs)
 
 
 def _at_rank(values: Sequence[float], rank: int) -> float:

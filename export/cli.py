@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import re
-import tempfile
-from collections.abc import Callable
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import typer
-from rich.console import Console
 
 from edge import __version__
 from edge.bundle import Manifest
-from edge.errors import ExportError, SettingsError
-from edge.ir import Geometry, IrDescription, read_ir_description
-from edge.pictures import list_pictures, read_picture
-from edge.preprocess import inspected_region, prepare
-from edge.records import Box, UInt8Array
+from edge.errors import SettingsError
+from edge.ir import DEFAULT_GEOMETRY, Geometry, IrDescription, read_ir_description
+from edge.pictures import list_pictures
+from edge.records import Box
 from edge.terminal import run_app, say
-from export.evaluate import evaluate_category, find_categories, print_results, write_results
+from export import cli_evaluate
+from export.cli_experiments import experiment
+from export.cli_options import (
+    Arithmetic,
+    ArithmeticOption,
+    Coreset,
+    CoresetOption,
+    DeviceOption,
+    HoldOutOption,
+    IrOption,
+    NeighboursOption,
+    RandomOption,
+    RateOption,
+    RatioOption,
+    ReplaceOption,
+    SeedOption,
+    SkipOption,
+)
+from export.recipe import CALIBRATION_PICTURES, IrRecipe, import_quantize, load_inputs, make_ir
 from export.teach import TeachOptions, teach
 
 app = typer.Typer(
@@ -33,8 +45,10 @@ app = typer.Typer(
     epilog="Exit codes: 0 success; 2 usage or settings; 3 IR or bundle refused; 4 pictures cannot be read; "
     "7 cannot be converted or taught.",
 )
-_PARITY_PICTURES = 4
-_CALIBRATION_PICTURES = 300
+app.add_typer(cli_evaluate.app)
+app.command("experiment")(experiment)
+
+PAPER_RESIZE, PAPER_CROP = 256, 224
 
 
 class Backbone(StrEnum):
@@ -63,39 +77,12 @@ class IrPrecision(StrEnum):
     INT8 = "int8"
 
 
-class Arithmetic(StrEnum):
-    """Of what is not int8."""
-
-    F32 = "f32"
-    BF16 = "bf16"
-    F16 = "f16"
-
-
 class Method(StrEnum):
     """How the threshold is found."""
 
     CONFORMAL = "conformal"
     MEAN_SIGMA = "mean_sigma"
     BEST_F1 = "best_f1"
-
-
-RatioOption = Annotated[float, typer.Option(min=1e-5, max=1.0, help="Share of all patches kept in the memory bank.")]
-RateOption = Annotated[
-    float, typer.Option(min=1e-6, max=0.5, help="Share of good parts that may be rejected (conformal threshold).")
-]
-SeedOption = Annotated[int, typer.Option(min=0, help="Every random choice follows from it.")]
-ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace --out if it exists.")]
-SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used.")]
-NeighboursOption = Annotated[
-    int, typer.Option(min=0, max=100, help="b of the paper's equation 7, 2 or more; 0: no re-weighting.")
-]
-DeviceOption = Annotated[str, typer.Option(help="OpenVINO device to teach on: the one of the station.")]
-ArithmeticOption = Annotated[Arithmetic, typer.Option("--arithmetic", help="Of what is not int8, on the station too.")]
-HoldOutOption = Annotated[
-    float | None,
-    typer.Option(min=0.01, max=0.9, help="Share of pictures held out for the threshold. None: what the rate needs."),
-]
-IrOption = Annotated[Path, typer.Option("--ir", help="IR directory, made by convert.")]
 
 
 @app.command()
@@ -113,10 +100,14 @@ def convert(
     embedding: Annotated[EmbeddingName, typer.Option(help="concat (all channels) or pooled (the authors' 1024).")] = (
         EmbeddingName.CONCAT
     ),
-    resize: Annotated[int, typer.Option(min=32, help="The shorter side is resized to this …")] = 256,
-    crop: Annotated[int, typer.Option(min=32, help="… and the centre is cropped to this square.")] = 224,
     input_size: Annotated[
-        str | None, typer.Option(help="WIDTHxHEIGHT or SIDE: resize the whole region to this instead; no crop.")
+        str | None, typer.Option(help="WIDTHxHEIGHT or SIDE that the whole region is resized to.", show_default="256")
+    ] = None,
+    resize: Annotated[
+        int | None, typer.Option(min=32, help="Instead, as in the paper: the shorter side is resized to this (256) …")
+    ] = None,
+    crop: Annotated[
+        int | None, typer.Option(min=32, help="… and the centre is cropped to this square (224); the rest is not seen.")
     ] = None,
     neighbourhood: Annotated[int, typer.Option(min=1, help="Side of the square a patch is averaged over.")] = 3,
     precision: Annotated[IrPrecision, typer.Option(help="f32, or int8 calibrated on good parts.")] = IrPrecision.F32,
@@ -129,37 +120,19 @@ def convert(
     """Convert a pretrained backbone to an OpenVINO IR directory. Needs torch."""
     if precision is IrPrecision.INT8 and calibration is None:
         raise SettingsError("--precision int8 needs --calibration: a directory of pictures of good parts")
-    try:
-        from export.convert import ConvertOptions  # noqa: PLC0415 — the station teaches without torch
-        from export.convert import convert as convert_backbone  # noqa: PLC0415
-        from export.weights import WeightsChoice  # noqa: PLC0415
-    except ImportError as error:
-        raise ExportError(
-            f"convert needs the 'export' extra ({error.name} is missing): pip install 'patchline[export]', "
-            "on any machine; the IR directory is then copied to the station"
-        ) from error
-    options = ConvertOptions(
+    recipe = IrRecipe(
         backbone=backbone.value,
+        weights=weights,
+        random_seed=random_weights,
         layers=tuple(name.strip() for name in layers.split(",") if name.strip()),
         embedding=embedding.value,
         neighbourhood=neighbourhood,
-        geometry=parse_geometry(resize, crop, input_size),
-        weights=WeightsChoice(file=weights, random_seed=random_weights),
+        geometry=parse_geometry(input_size, resize, crop),
+        precision=precision.value,
     )
-    limit = _PARITY_PICTURES if precision is IrPrecision.F32 else _CALIBRATION_PICTURES
-    pictures = [] if calibration is None else load_inputs(calibration, options.geometry, limit)
-    parity = pictures[:_PARITY_PICTURES]
-    if precision is IrPrecision.F32:
-        _say_ir(
-            convert_backbone(options, out, parity_pictures=parity, tolerance=tolerance, overwrite=replace, report=say),
-            out,
-        )
-        return
-    quantize = _import_quantize()
-    with tempfile.TemporaryDirectory(prefix="patchline-") as scratch:
-        f32 = Path(scratch) / "f32"
-        convert_backbone(options, f32, parity_pictures=parity, tolerance=tolerance, report=say)
-        _say_ir(quantize(f32, pictures, out, overwrite=replace, report=say), out)
+    pictures = [] if calibration is None else list_pictures(calibration)
+    ir = make_ir(recipe, out, calibration=pictures, tolerance=tolerance, overwrite=replace, report=say)
+    _say_ir(ir, out)
 
 
 @app.command("quantize")
@@ -172,8 +145,8 @@ def quantize_command(
 ) -> None:
     """Quantise an f32 IR directory to int8 on pictures of good parts. Needs no torch."""
     geometry = read_ir_description(ir).geometry
-    pictures = load_inputs(calibration, geometry, _CALIBRATION_PICTURES)
-    _say_ir(_import_quantize()(ir, pictures, out, overwrite=replace, report=say), out)
+    pictures = load_inputs(list_pictures(calibration), geometry, CALIBRATION_PICTURES)
+    _say_ir(import_quantize()(ir, pictures, out, overwrite=replace, report=say), out)
 
 
 @app.command("teach")
@@ -184,6 +157,7 @@ def teach_command(
     out: Annotated[Path, typer.Option(help="Bundle directory to make.")],
     name: Annotated[str, typer.Option(help="Recipe name in every verdict. Empty: the name of --out.")] = "",
     coreset_ratio: RatioOption = 0.1,
+    coreset: CoresetOption = Coreset.GREEDY,
     false_reject_rate: RateOption = 0.01,
     hold_out: HoldOutOption = None,
     threshold: Annotated[Method, typer.Option(help="How the threshold is found.")] = Method.CONFORMAL,
@@ -196,7 +170,7 @@ def teach_command(
     arithmetic: ArithmeticOption = Arithmetic.F32,
     seed: SeedOption = 0,
     skip_bad: SkipOption = False,
-    allow_random: Annotated[bool, typer.Option("--allow-random", help="Teach random weights, for timing.")] = False,
+    allow_random: RandomOption = False,
     replace: ReplaceOption = False,
 ) -> None:
     """Teach a product from pictures of good parts and write its bundle. Needs no torch."""
@@ -207,6 +181,7 @@ def teach_command(
             out=out,
             name=name,
             coreset_ratio=coreset_ratio,
+            coreset=coreset.value,
             hold_out=hold_out,
             method=threshold.value,
             false_reject_rate=false_reject_rate,
@@ -226,44 +201,6 @@ def teach_command(
     _say_bundle(manifest, out)
 
 
-@app.command()
-def evaluate(
-    root: Annotated[Path, typer.Argument(help="A category (train/good, test/…), or a directory of categories.")],
-    *,
-    ir: IrOption,
-    out: Annotated[Path, typer.Option(help="Directory for bundles and results.json.")],
-    category: Annotated[list[str] | None, typer.Option(help="Only these categories.")] = None,
-    coreset_ratio: RatioOption = 0.1,
-    false_reject_rate: RateOption = 0.01,
-    hold_out: HoldOutOption = None,
-    reweight_neighbours: NeighboursOption = 0,
-    device: DeviceOption = "CPU",
-    arithmetic: ArithmeticOption = Arithmetic.F32,
-    seed: SeedOption = 0,
-    allow_random: Annotated[bool, typer.Option("--allow-random", help="Evaluate random weights.")] = False,
-) -> None:
-    """Teach and test categories of a labelled dataset in MVTec AD's layout; bundles in --out are replaced."""
-    results = []
-    for path in find_categories(root, category or ()):
-        options = TeachOptions(
-            ir=ir,
-            images=path / "train" / "good",
-            out=out / "bundles" / path.name,
-            coreset_ratio=coreset_ratio,
-            hold_out=hold_out,
-            false_reject_rate=false_reject_rate,
-            reweight_neighbours=reweight_neighbours,
-            device=device,
-            precision=arithmetic.value,
-            seed=seed,
-            allow_random=allow_random,
-            replace=True,
-        )
-        results.append(evaluate_category(path, options))
-        write_results(results, out / "results.json")
-    print_results(results, Console())
-
-
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
@@ -273,21 +210,31 @@ def _version(
         raise typer.Exit
 
 
-def parse_geometry(resize: int, crop: int, input_size: str | None) -> Geometry:
+def parse_geometry(input_size: str | None, resize: int | None, crop: int | None) -> Geometry:
     """Geometry of the command line's three options.
 
     Raises:
         SettingsError: they contradict each other, or are no sizes.
     """
+    if resize is not None or crop is not None:
+        if input_size is not None:
+            raise SettingsError(
+                "--input-size sees the whole region, --resize and --crop a part of it: give one or other"
+            )
+        return _cropping(resize or PAPER_RESIZE, crop or PAPER_CROP)
     if input_size is None:
-        if resize < crop:
-            raise SettingsError(f"--resize {resize} is smaller than --crop {crop}; nothing can be cropped from it")
-        return _geometry(crop, crop, resize)
+        return DEFAULT_GEOMETRY
     match = re.fullmatch(r"(\d+)(?:x(\d+))?", input_size)
     if match is None:
         raise SettingsError(f"--input-size {input_size}: expected WIDTHxHEIGHT or SIDE, such as 320x224 or 224")
     width = int(match[1])
     return _geometry(int(match[2] or width), width, None)
+
+
+def _cropping(resize: int, crop: int) -> Geometry:
+    if resize < crop:
+        raise SettingsError(f"--resize {resize} is smaller than --crop {crop}; nothing can be cropped from it")
+    return _geometry(crop, crop, resize)
 
 
 def _geometry(height: int, width: int, resize_shorter: int | None) -> Geometry:
@@ -308,30 +255,9 @@ def parse_box(text: str) -> Box:
     return Box(*(int(number) for number in match.groups()))
 
 
-def load_inputs(where: Path, geometry: Geometry, limit: int) -> list[UInt8Array]:
-    """Up to `limit` pictures, spread over all, each as the model's input (input_height, input_width, 3)."""
-    paths = list_pictures(where)
-    step = max(1, len(paths) // limit)
-    inputs = []
-    for path in paths[::step][:limit]:
-        picture = read_picture(path)
-        prepared = np.empty((geometry.input_height, geometry.input_width, 3), np.uint8)
-        prepare(picture, inspected_region(picture.shape[0], picture.shape[1], geometry, None), prepared)
-        inputs.append(prepared)
-    return inputs
-
-
 def main() -> None:
     """Entry point."""
     run_app(app)
-
-
-def _import_quantize() -> Callable[..., IrDescription]:
-    if find_spec("nncf") is None:
-        raise ExportError("int8 needs NNCF: pip install 'patchline[int8]'")
-    from export.quantize import quantize  # noqa: PLC0415 — loads NNCF's requirements, for int8 only
-
-    return quantize
 
 
 def _say_ir(ir: IrDescription, out: Path) -> None:

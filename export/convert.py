@@ -21,7 +21,7 @@ from torch.nn import functional
 
 import edge
 from edge.errors import ExportError
-from edge.ir import Geometry, IrDescription, Parity
+from edge.ir import DEFAULT_GEOMETRY, Geometry, IrDescription, Parity
 from edge.records import Float32Array, UInt8Array
 from export.backbones import (
     LAYERS,
@@ -36,7 +36,6 @@ from export.ir_files import load_model, model_files, refuse_existing, run_model,
 from export.pictures_drawn import draw_pictures
 from export.weights import PUBLISHED, LoadedWeights, WeightsChoice, load_weights
 
-PAPER_GEOMETRY = Geometry(input_height=224, input_width=224, resize_shorter=256)
 # pretrain_embed_dimension and target_embed_dimension of the authors' published runs.
 POOLED_DIMENSION = 1024
 DRAWN_PICTURES = 4
@@ -53,7 +52,7 @@ class ConvertOptions:
     layers: tuple[str, ...] = ("layer2", "layer3")
     embedding: EmbeddingName = "concat"
     neighbourhood: int = 3  # side of the square each patch is averaged over; odd
-    geometry: Geometry = PAPER_GEOMETRY
+    geometry: Geometry = DEFAULT_GEOMETRY
     weights: WeightsChoice = PUBLISHED
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edge.errors import ExportError
 from edge.records import BoolArray, Float32Array, Int64Array
-from export.calibrate import CONFIDENCE, beta_quantile
+from export.binomial import CONFIDENCE, beta_quantile
 
 Float64Array = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.floating]

@@ -30,6 +30,7 @@ from edge.bundle import (
     NAME_PATTERN,
     BankRecord,
     GoldenRecord,
+    HeldOutScore,
     Manifest,
     Region,
     ScoringRecord,
@@ -39,7 +40,7 @@ from edge.bundle import (
     seal,
 )
 from edge.embedder import Embedder, Precision
-from edge.errors import BundleError, ExportError, SettingsError
+from edge.errors import BundleError, ExportError, SettingsError, SourceError
 from edge.inspector import Scored, Scorer, mask_patches
 from edge.ir import MODEL_BIN, MODEL_XML, IrDescription, hash_bytes, read_ir_description, read_verified
 from edge.pictures import list_pictures, read_mask, read_picture
@@ -48,7 +49,7 @@ from edge.records import BoolArray, Box, Float32Array, UInt8Array
 from edge.scoring import BLUR_SIGMA
 from edge.terminal import phase, say
 from export.calibrate import best_f1, conformal, mean_sigma, score_quantiles
-from export.coreset import PROJECTION, project, select_greedy
+from export.coreset import PROJECTION, project, select_greedy, select_random
 from export.goodness import check_pictures
 
 LEAST_PICTURES = 5  # four to teach from and one to hold out: below that no threshold means anything
@@ -58,6 +59,7 @@ _GOLDEN_TOLERANCE = 0.02
 _VERSIONS_OF = ("patchline", "openvino", "faiss-cpu", "numpy", "opencv-python-headless")
 
 Method = Literal["conformal", "mean_sigma", "best_f1"]
+Coreset = Literal["greedy", "random"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +67,13 @@ class TeachOptions:
     """What to teach from, and how."""
 
     ir: Path
-    images: Path
+    images: Path  # a directory, a glob or one file; with `pictures`, only the place that messages name
     out: Path
     name: str = ""  # the recipe; empty: the name of `out`
+    pictures: tuple[Path, ...] = ()  # good parts, instead of those at `images`
+    calibration: tuple[Path, ...] = ()  # good parts for the threshold alone: then none of the others is held out
     coreset_ratio: float = 0.1
+    coreset: Coreset = "greedy"  # random is the baseline that experiments compare with
     hold_out: float | None = None  # share of the pictures; none: see `hold_out_count`
     method: Method = "conformal"
     false_reject_rate: float = 0.01
@@ -128,12 +133,7 @@ def teach(options: TeachOptions) -> Manifest:
     """
     ir = read_ir_description(options.ir)
     _refuse_early(options, ir)
-    pictures = check_pictures(list_pictures(str(options.images)), skip_bad=options.skip_bad)
-    if len(pictures.paths) < LEAST_PICTURES:
-        raise ExportError(
-            f"{options.images}: {len(pictures.paths)} usable pictures of good parts; at least "
-            f"{LEAST_PICTURES} are needed, 50 to 200 are usual"
-        )
+    pictures = check_pictures(_list_good(options), skip_bad=options.skip_bad)
     held_out, teaching = _split(pictures.paths, options)
     model = _open_model(options, ir, pictures.height, pictures.width)
     _say_what_is_seen(model)
@@ -167,7 +167,7 @@ def teach(options: TeachOptions) -> Manifest:
             golden_tolerance=_GOLDEN_TOLERANCE,
             teaching=_teaching_record(teaching, good, pictures.skipped),
             settings=_settings_record(options),
-            versions={name: version(name) for name in _VERSIONS_OF} | {"python": platform.python_version()},
+            versions=versions_here(),
             files={name: hash_bytes(contents) for name, contents in sorted(files.items())},
         )
     )
@@ -186,6 +186,11 @@ def hold_out_count(pictures: int, rate: float, share: float | None) -> int:
         return min(pictures - 1, max(1, round(share * pictures)))
     needed = math.ceil(round(1 / rate, 9)) - 1
     return max(1, min(max(needed, pictures // 5), pictures // 2))
+
+
+def versions_here() -> dict[str, str]:
+    """Of what decides about scores, as manifests record them."""
+    return {name: version(name) for name in _VERSIONS_OF} | {"python": platform.python_version()}
 
 
 def _refuse_early(options: TeachOptions, ir: IrDescription) -> None:
@@ -213,7 +218,31 @@ def _recipe(options: TeachOptions) -> str:
     return options.name or options.out.name
 
 
+def _list_good(options: TeachOptions) -> list[Path]:
+    return [*(options.pictures or list_pictures(str(options.images))), *options.calibration]
+
+
 def _split(paths: Sequence[Path], options: TeachOptions) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The pictures for the threshold, and those for the bank."""
+    if options.calibration:
+        given = frozenset(options.calibration)
+        held_out = tuple(path for path in paths if path in given)
+        teaching = tuple(path for path in paths if path not in given)
+        if not held_out or not teaching:
+            raise ExportError(
+                f"{options.images}: {len(teaching)} usable pictures to teach from and {len(held_out)} for the "
+                "threshold; at least one of each is needed"
+            )
+        return held_out, teaching
+    if len(paths) < LEAST_PICTURES:
+        raise ExportError(
+            f"{options.images}: {len(paths)} usable pictures of good parts; at least "
+            f"{LEAST_PICTURES} are needed, 50 to 200 are usual"
+        )
+    return _hold_out(paths, options)
+
+
+def _hold_out(paths: Sequence[Path], options: TeachOptions) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     count = hold_out_count(len(paths), options.false_reject_rate, options.hold_out)
     order = np.random.default_rng([options.seed, 3]).permutation(len(paths))
     held_out, teaching = sorted(order[:count]), sorted(order[count:])
@@ -268,7 +297,11 @@ def _make_bank(
     embeddings, projected = _embed_all(model, paths, options.seed, scratch)
     count = max(1, round(len(embeddings) * options.coreset_ratio))
     with phase("selecting the coreset", count) as done:
-        picks = select_greedy(projected, count, options.seed, done)
+        match options.coreset:
+            case "greedy":
+                picks = select_greedy(projected, count, options.seed, done)
+            case "random":
+                picks = select_random(len(projected), count, options.seed)
     bank: Float32Array = np.asarray(embeddings[np.sort(picks)])
     record = BankRecord(
         vectors=len(bank),
@@ -371,11 +404,23 @@ def _teaching_record(teaching: Sequence[Path], good: _Scores, skipped: Sequence[
         normal_score_quantiles=score_quantiles(good.scores),
         normal_scores_mean=float(np.mean(good.scores)),
         normal_scores_deviation=float(np.std(good.scores)),
+        held_out_scores=tuple(
+            HeldOutScore(sha256=_hash(path), score=score, map_peak=peak)
+            for path, score, peak in zip(good.paths, good.scores, good.map_peaks, strict=True)
+        ),
     )
+
+
+def _hash(path: Path) -> str:
+    try:
+        return hash_bytes(path.read_bytes()).sha256
+    except OSError as error:
+        raise SourceError(f"{path}: cannot be read any more ({error.strerror})") from error
 
 
 def _settings_record(options: TeachOptions) -> dict[str, str]:
     wanted = (
+        "coreset",
         "coreset_ratio",
         "hold_out",
         "method",

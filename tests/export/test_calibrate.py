@@ -6,12 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
+from edge.errors import ExportError
 from export.calibrate import (
     best_f1,
-    best_f1_threshold,
-    beta_quantile,
     conformal,
     conformal_guarantee,
     conformal_rank,
@@ -21,11 +19,6 @@ from export.calibrate import (
 
 # Eighths are exact in floating point, and so is the middle between two of them.
 Scores = st.lists(st.integers(1, 40).map(lambda eighths: eighths / 8), min_size=1, max_size=25)
-
-
-@given(st.integers(1, 400), st.integers(1, 400), st.floats(0.001, 0.999))
-def test_the_beta_quantile_is_scipy_s(a: int, b: int, probability: float) -> None:
-    assert beta_quantile(a, b, probability) == pytest.approx(stats.beta.ppf(probability, a, b), rel=1e-6, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -110,21 +103,6 @@ def test_mean_and_sigma_of_one_score_is_that_score() -> None:
     assert mean_sigma([4.0], [5.0], 3.0).image == 4.0
 
 
-def f1_at(threshold: float, good: list[float], bad: list[float]) -> float:
-    caught = sum(score > threshold for score in bad)
-    rejected = sum(score > threshold for score in good)
-    return 2 * caught / (2 * caught + rejected + (len(bad) - caught)) if caught else 0.0
-
-
-@given(Scores, Scores)
-def test_no_threshold_has_a_better_f1(good: list[float], bad: list[float]) -> None:
-    threshold, f1 = best_f1_threshold(good, bad)
-    assert threshold > 0
-    assert f1 == pytest.approx(f1_at(threshold, good, bad))
-    everywhere = [0.0, *(score + step for score in (*good, *bad) for step in (-1 / 32, 0, 1 / 32))]
-    assert f1 == pytest.approx(max(f1_at(candidate, good, bad) for candidate in everywhere))
-
-
 def test_parts_that_can_be_told_apart_are_with_the_threshold_in_the_middle() -> None:
     record = best_f1([1.0, 2.0, 3.0], [5.0, 9.0], [1.0, 1.5, 2.0], [8.0, 9.0])
     assert record.image == 4.0
@@ -132,6 +110,26 @@ def test_parts_that_can_be_told_apart_are_with_the_threshold_in_the_middle() -> 
     assert record.method == "best_f1"
     assert record.parameters == {"f1": 1.0, "defective": 2.0}
     assert record.guarantee is None
+
+
+def test_a_defective_part_that_scores_nothing_leaves_no_threshold() -> None:
+    with pytest.raises(ExportError, match=r"F1 of 0\.67 is reached by failing every part, as some of the 3 defective"):
+        best_f1([3.0, 4.0, 4.0], [0.0, 0.0, 5.0], [1.0, 1.0, 1.0], [2.0, 2.0, 2.0])
+
+
+@given(Scores, Scores)
+def test_no_threshold_has_a_better_f1(good: list[float], bad: list[float]) -> None:
+    record = best_f1(good, bad, good, bad)
+    assert record.image == record.pixel > 0
+    assert record.parameters["f1"] == pytest.approx(f1_at(record.image, good, bad))
+    everywhere = [0.0, *(score + step for score in (*good, *bad) for step in (-1 / 32, 0, 1 / 32))]
+    assert record.parameters["f1"] == pytest.approx(max(f1_at(candidate, good, bad) for candidate in everywhere))
+
+
+def f1_at(threshold: float, good: list[float], bad: list[float]) -> float:
+    caught = sum(score > threshold for score in bad)
+    rejected = sum(score > threshold for score in good)
+    return 2 * caught / (len(bad) + caught + rejected)
 
 
 def test_quantiles_are_named_and_are_numpy_s() -> None:

@@ -11,12 +11,10 @@ import pytest
 from edge.errors import ExportError, SourceError
 from edge.pictures import read_picture
 from export.datasets import (
-    DATASETS,
     Category,
     KindSummary,
     LabelledPicture,
     Layout,
-    describe_dataset,
     find_categories,
     read_mask_of,
     verify_dataset,
@@ -584,7 +582,7 @@ def test_the_rings_around_a_lossy_mask_are_not_defective(tmp_path: Path) -> None
     assert np.array_equal(read, mask > 0)
 
 
-# ---- verify and describe
+# ---- verify
 
 
 def test_verifying_counts_pictures_and_masks(tmp_path: Path) -> None:
@@ -624,27 +622,6 @@ def test_verifying_names_masks_of_another_size_in_every_category(tmp_path: Path)
         str(tmp_path / "screw"),
     ]
     assert [summary.name for summary in verify_dataset(tmp_path, ["nut"])] == ["nut"]
-
-
-@pytest.mark.parametrize("name", DATASETS)
-def test_a_dataset_is_described_with_home_licence_and_layout(name: str) -> None:
-    text, dataset = describe_dataset(name), DATASETS[name]
-    for part in (dataset.title, dataset.home, dataset.licence, dataset.tree):
-        assert part in text
-    assert dataset.home.startswith("https://")
-    if dataset.archive is None:
-        assert "form" in dataset.extract
-    else:
-        assert dataset.archive.url in text
-        assert dataset.archive.url.startswith("https://")
-        assert dataset.archive.url.rsplit("/", 1)[1] in dataset.extract
-        assert len(bytes.fromhex(dataset.archive.sha256)) == 32
-        assert dataset.archive.directory in {".", dataset.tree.split("/")[1]}
-
-
-def test_an_unknown_dataset_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ExportError, match="no dataset 'mnist' is known; known are mvtec_ad, mvtec_loco, visa, btad"):
-        describe_dataset("mnist")
 
 
 # ---- real ones

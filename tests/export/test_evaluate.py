@@ -1,125 +1,285 @@
 from __future__ import annotations
 
-import io
-import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from rich.console import Console
 
 from edge.bundle import read_bundle
-from edge.errors import ExportError
+from edge.errors import SourceError
 from edge.inspector import Inspector
-from edge.pictures import list_pictures, read_picture, write_picture
-from edge.records import Outcome
+from edge.pictures import read_picture, write_picture
+from edge.records import AnomalyMap, Box, Outcome
 from export.convert import ConvertOptions, convert
-from export.evaluate import CategoryResult, KindResult, evaluate_category, find_categories, print_results, write_results
+from export.datasets import GOOD, Category, find_categories, read_mask_of
+from export.evaluate import EvaluateOptions, evaluate, evaluate_all, mask_on_map
+from export.metrics import auroc, pixel_metrics
+from export.results import RESULTS, CategoryResults, read_results
 from export.teach import TeachOptions
 from export.weights import WeightsChoice
-from tests.bundles import GOOD_PARTS, UNSEEN, draw_defective, draw_good, make_frame
+from tests.bundles import FRAME_SIZE, make_frame
+from tests.datasets import DEFECTIVE_TESTED, GOOD_TESTED, TAUGHT, draw_category
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 BOTTLE = SHARED / "data" / "mvtec_bottle"
 RESNET18 = SHARED / "weights" / "resnet18_imagenet_layers1-3.pth"
-LARGE_DEFECTS = {"edge": (0, 14), "plate": (4, 19, 24)}
 
 
 @pytest.fixture(scope="module")
-def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two categories in MVTec AD's layout, the second one without pictures."""
-    root = tmp_path_factory.mktemp("dataset")
-    for number in range(GOOD_PARTS):
-        write_picture(root / "plate" / "train" / "good" / f"{number:03}.png", draw_good(number).image)
-    for number in range(4):
-        write_picture(root / "plate" / "test" / "good" / f"{number:03}.png", draw_good(UNSEEN + number).image)
-    for kind, numbers in LARGE_DEFECTS.items():
-        for number in numbers:
-            write_picture(root / "plate" / "test" / kind / f"{number:03}.png", draw_defective(number).image)
-    for directory in ("train/good", "test/good"):
-        (root / "nut" / directory).mkdir(parents=True)
-    (root / "plate" / "ground_truth").mkdir()
-    return root
+def category(tmp_path_factory: pytest.TempPathFactory) -> Category:
+    (found,) = find_categories(draw_category(tmp_path_factory.mktemp("dataset") / "plate", masks=True))
+    return found
 
 
-def test_categories_are_found_below_a_root(dataset: Path) -> None:
-    assert find_categories(dataset, ()) == (dataset / "nut", dataset / "plate")
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, ir_dir: Path, category: Category) -> EvaluateOptions:
+    """The options of an evaluation of `category` that has been run."""
+    options = options_for(ir_dir, tmp_path_factory.mktemp("evaluation"))
+    evaluate(category, options)
+    return options
 
 
-def test_a_category_itself_can_be_given(dataset: Path) -> None:
-    assert find_categories(dataset / "plate", ()) == (dataset / "plate",)
+@pytest.fixture
+def again(finished: EvaluateOptions, tmp_path: Path) -> EvaluateOptions:
+    """A copy of the finished evaluation, to be spoilt."""
+    shutil.copytree(finished.out, tmp_path / "out")
+    return replace(finished, out=tmp_path / "out")
 
 
-def test_wanted_categories_are_given_in_the_wanted_order(dataset: Path) -> None:
-    assert find_categories(dataset, ("plate", "nut")) == (dataset / "plate", dataset / "nut")
+def options_for(ir: Path, out: Path) -> EvaluateOptions:
+    return EvaluateOptions(teaching=TeachOptions(ir=ir, images=out, out=out), out=out)
 
 
-def test_a_missing_category_is_refused_with_those_that_are_there(dataset: Path) -> None:
-    with pytest.raises(ExportError, match=r"no category screw, bolt; .*found: nut, plate"):
-        find_categories(dataset, ("screw", "nut", "bolt"))
+def results_of(options: EvaluateOptions, category: Category) -> CategoryResults:
+    return read_results(options.out / category.name / RESULTS)
 
 
-@pytest.mark.parametrize("name", ["plate/train", "nowhere"])
-def test_a_place_without_categories_is_refused_with_what_one_looks_like(dataset: Path, name: str) -> None:
-    with pytest.raises(ExportError, match="no category at all; a category has train/good, test/good"):
-        find_categories(dataset / name, ())
-
-
-def test_a_category_is_taught_inspected_and_counted(dataset: Path, ir_dir: Path, tmp_path: Path) -> None:
-    out = tmp_path / "bundles" / "plate"
-    result = evaluate_category(dataset / "plate", TeachOptions(ir=ir_dir, images=dataset, out=out))
-    bundle = read_bundle(out)
-    assert result.category == bundle.manifest.name == "plate"
-    assert result.bundle == bundle.model
-    assert result.threshold == bundle.manifest.threshold.image
-    assert result.image_auroc == 1.0
-    assert {kind.kind: kind.parts for kind in result.kinds} == {"edge": 2, "good": 4, "plate": 3}
+def test_scores_and_outcomes_are_those_of_the_bundle_on_the_line(finished: EvaluateOptions, category: Category) -> None:
+    results = results_of(finished, category)
+    bundle = read_bundle(finished.out / "plate" / "bundle")
     inspector = Inspector(bundle)
-    for kind in result.kinds:
-        pictures = list_pictures(dataset / "plate" / "test" / kind.kind)
-        verdicts = [inspector.inspect(make_frame(read_picture(path))).verdict for path in pictures]
-        assert kind.failed == sum(verdict.outcome is Outcome.FAIL for verdict in verdicts)
-        assert kind.kind == "good" or kind.failed == kind.parts
+    assert (results.bundle, results.operating.threshold) == (bundle.model, inspector.threshold)
+    assert len(results.pictures) == len(category.test)
+    for picture, labelled in zip(results.pictures, category.test, strict=True):
+        inspection = inspector.inspect(make_frame(read_picture(labelled.path)), want_map=True)
+        assert inspection.anomaly is not None
+        assert category.path / picture.path == labelled.path
+        assert (picture.kind, picture.outcome) == (labelled.kind, inspection.verdict.outcome.value)
+        assert picture.score == pytest.approx(inspection.verdict.score, rel=1e-5)
+        assert picture.map_peak == pytest.approx(inspection.anomaly.values.max(), rel=1e-5)
 
 
-def test_a_category_without_defective_parts_is_refused(dataset: Path, ir_dir: Path, tmp_path: Path) -> None:
-    category = tmp_path / "plate"
-    (category / "test").mkdir(parents=True)
-    (category / "train").symlink_to(dataset / "plate" / "train")
-    (category / "test" / "good").symlink_to(dataset / "plate" / "test" / "good")
-    with pytest.raises(ExportError, match="no defective parts"):
-        evaluate_category(category, TeachOptions(ir=ir_dir, images=category, out=tmp_path / "out"))
+def test_figures_follow_from_the_pictures(finished: EvaluateOptions, category: Category) -> None:
+    results = results_of(finished, category)
+    good = [picture.score for picture in results.pictures if picture.kind == GOOD]
+    bad = [picture.score for picture in results.pictures if picture.kind != GOOD]
+    assert results.image.auroc == auroc(good, bad) == 1.0
+    failed = {kind.kind: kind.failed for kind in results.operating.kinds}
+    assert [(kind.kind, kind.parts) for kind in results.operating.kinds] == [("good", 4), ("edge", 2), ("plate", 3)]
+    for kind, count in failed.items():
+        assert count == sum(picture.kind == kind and picture.outcome == "FAIL" for picture in results.pictures)
+    assert (results.operating.misses.count, results.operating.misses.parts) == (0, DEFECTIVE_TESTED)
+    assert results.operating.misses.high == pytest.approx(1 - 0.025 ** (1 / DEFECTIVE_TESTED))
+    assert (results.operating.false_rejects.count, results.operating.false_rejects.parts) == (failed[GOOD], GOOD_TESTED)
 
 
-def results() -> list[CategoryResult]:
-    kinds = (KindResult("chip", 7, 5), KindResult("good", 10, 1), KindResult("stain", 3, 3))
-    return [CategoryResult("plate", 0.98765, 4.5, kinds, "0123456789ab")]
+def test_pixel_figures_are_those_of_maps_and_masks(finished: EvaluateOptions, category: Category) -> None:
+    inspector = Inspector(read_bundle(finished.out / "plate" / "bundle"))
+    maps, masks = [], []
+    for picture in category.test:
+        inspection = inspector.inspect(make_frame(read_picture(picture.path)), want_map=True)
+        mask = read_mask_of(picture, *FRAME_SIZE)
+        assert inspection.anomaly is not None
+        assert mask is not None
+        maps.append(inspection.anomaly.values)
+        masks.append(mask_on_map(mask, inspection.anomaly))
+    expected = pixel_metrics(maps, masks)
+    pixel = results_of(finished, category).pixel
+    assert pixel is not None
+    assert pixel.auroc == pytest.approx(expected.auroc, abs=1e-6)
+    assert (pixel.aupro, pixel.aupro_strict) == pytest.approx((expected.aupro, expected.aupro_strict), abs=1e-4)
+    assert (pixel.regions, pixel.pixels) == (expected.regions, len(category.test) * 128 * 128)
+    assert pixel.auroc > 0.9
 
 
-def test_results_are_a_table_for_people() -> None:
-    stream = io.StringIO()
-    print_results(results(), Console(file=stream, width=100))
-    shown = stream.getvalue()
-    for cell in ("plate", "98.77", "9 of 10", "8 of 10", "chip", "5 of 7", "stain", "3 of 3"):
-        assert cell in shown
+def test_what_was_run_on_what_is_recorded(finished: EvaluateOptions, category: Category) -> None:
+    results = results_of(finished, category)
+    assert (results.category, results.layout, results.backbone) == ("plate", "mvtec", "efficientnet_lite0")
+    assert (results.ir_precision, results.arithmetic, results.input_size) == ("f32", "f32", (128, 128))
+    assert (results.taught, results.held_out) == (TAUGHT // 2, TAUGHT // 2)
+    assert results.settings["ir"] == finished.teaching.ir.name
+    assert results.settings["coreset"] == "greedy"
+    assert results.stage_ms.keys() == {"preprocess", "embed", "search", "score", "total"}
+    assert results.stage_ms["total"] > results.stage_ms["embed"] > 0
+    assert results.teach_s > 0
+    assert "openvino" in results.versions
 
 
-def test_results_are_json_for_machines(tmp_path: Path) -> None:
-    path = tmp_path / "report" / "results.json"
-    write_results(results(), path)
-    (read,) = json.loads(path.read_text())
-    assert read["category"] == "plate"
-    assert read["image_auroc"] == 0.98765
-    assert read["kinds"][0] == {"kind": "chip", "parts": 7, "failed": 5}
+def test_every_panel_of_the_gallery_is_three_pictures_side_by_side(
+    finished: EvaluateOptions, category: Category
+) -> None:
+    results = results_of(finished, category)
+    assert {entry.group for entry in results.gallery} >= {"worst", "best"}
+    directory = finished.out / "plate"
+    assert {entry.panel for entry in results.gallery} == {f"gallery/{path.name}" for path in directory.glob("*/*.jpg")}
+    for entry in results.gallery:
+        height, width = read_picture(directory / entry.panel).shape[:2]
+        assert width == 900
+        assert 225 < height < 300  # 192 of 256 pixels, and the band
+
+
+def test_without_masks_there_are_no_pixel_figures(ir_dir: Path, tmp_path: Path) -> None:
+    (category,) = find_categories(draw_category(tmp_path / "plate", masks=False))
+    results = evaluate(category, options_for(ir_dir, tmp_path / "out"))
+    assert results.pixel is None
+    assert results.image.auroc == 1.0
+
+
+def test_validation_pictures_set_the_threshold_and_all_others_teach(
+    ir_dir: Path, tmp_path: Path, category: Category
+) -> None:
+    split = replace(category, train=category.train[:12], validation=category.train[12:])
+    results = evaluate(split, options_for(ir_dir, tmp_path))
+    assert (results.taught, results.held_out) == (12, TAUGHT - 12)
+
+
+def test_what_did_not_change_is_not_run_again(
+    finished: EvaluateOptions, category: Category, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = finished.out / "plate" / RESULTS
+    before = path.stat()
+    assert evaluate(category, finished) == read_results(path)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    shown = capfd.readouterr().err
+    assert "nothing changed since" in shown
+    assert "inspecting" not in shown
+
+
+def spoil_results(options: EvaluateOptions) -> EvaluateOptions:
+    (options.out / "plate" / RESULTS).write_text('{"schema_version": 0}', encoding="utf-8")
+    return options
+
+
+def lose_panel(options: EvaluateOptions) -> EvaluateOptions:
+    next(options.out.glob("plate/gallery/*.jpg")).unlink()
+    return options
+
+
+def with_seed(options: EvaluateOptions) -> EvaluateOptions:
+    return replace(options, teaching=replace(options.teaching, seed=1))
+
+
+def with_smaller_gallery(options: EvaluateOptions) -> EvaluateOptions:
+    return replace(options, gallery=1)
+
+
+@pytest.mark.parametrize("change", [spoil_results, lose_panel, with_seed, with_smaller_gallery])
+def test_what_changed_is_run_again(
+    again: EvaluateOptions, category: Category, change: Callable[[EvaluateOptions], EvaluateOptions]
+) -> None:
+    before = (again.out / "plate" / RESULTS).stat().st_ino
+    changed = change(again)
+    results = evaluate(category, changed)
+    path = again.out / "plate" / RESULTS
+    assert path.stat().st_ino != before
+    assert read_results(path) == results
+    panels = {entry.panel for entry in results.gallery}
+    assert {f"gallery/{path.name}" for path in again.out.glob("plate/gallery/*.jpg")} == panels
+
+
+def test_only_panels_are_removed_from_the_gallery(again: EvaluateOptions, category: Category) -> None:
+    kept = again.out / "plate" / "gallery" / "for the customer.jpg"
+    kept.write_bytes(b"mine")
+    evaluate(category, with_smaller_gallery(again))
+    assert kept.read_bytes() == b"mine"
+
+
+@pytest.fixture
+def copied(category: Category, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(category.path, tmp_path / "plate"))
+
+
+def test_pictures_of_another_size_are_measured_as_resized_copies(copied: Path, ir_dir: Path, tmp_path: Path) -> None:
+    for path in (copied / "test" / "edge" / "014.png", copied / "ground_truth" / "edge" / "014_mask.png"):
+        write_picture(path, read_picture(path)[:100])
+    (category,) = find_categories(copied)
+    results = evaluate(category, options_for(ir_dir, tmp_path / "out"))
+    assert len(results.pictures) == GOOD_TESTED + DEFECTIVE_TESTED
+    assert "test/edge/014.png" in {picture.path for picture in results.pictures}
+    assert read_picture(tmp_path / "out" / "plate" / "copies" / "test" / "edge" / "014.png").shape[:2] == FRAME_SIZE
+
+
+def test_a_test_picture_that_was_cut_off_is_named(copied: Path, ir_dir: Path, tmp_path: Path) -> None:
+    path = copied / "test" / "good" / "002.png"
+    path.write_bytes(path.read_bytes()[:500])
+    (category,) = find_categories(copied)
+    with pytest.raises(SourceError, match=r"good/002\.png"):
+        evaluate(category, options_for(ir_dir, tmp_path / "out"))
+
+
+def test_what_was_finished_before_a_failure_is_kept(
+    copied: Path, ir_dir: Path, category: Category, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (torn,) = find_categories(copied.rename(tmp_path / "torn"))
+    path = torn.test[0].path
+    contents = path.read_bytes()
+    path.write_bytes(contents[:500])
+    options = options_for(ir_dir, tmp_path / "out")
+    with pytest.raises(SourceError):
+        evaluate_all((category, torn), options)
+    path.write_bytes(contents)
+    first, second = evaluate_all((category, torn), options)
+    assert (first.category, second.category) == ("plate", "torn")
+    assert first.image == second.image
+    shown = capfd.readouterr().err
+    assert "category 2 of 2: torn" in shown
+    assert "plate: nothing changed since" in shown
+
+
+def test_a_category_whose_name_is_no_recipe_s_is_taught_under_a_similar_one(
+    copied: Path, ir_dir: Path, tmp_path: Path
+) -> None:
+    (category,) = find_categories(copied.rename(tmp_path / "metal nut (new)"))
+    evaluate(category, options_for(ir_dir, tmp_path / "out"))
+    assert read_bundle(tmp_path / "out" / "metal nut (new)" / "bundle").manifest.name == "metal_nut__new_"
+
+
+def test_a_mask_is_cut_to_the_region_and_takes_the_map_s_size() -> None:
+    mask = np.zeros((40, 60), bool)
+    mask[10:20, 20:40] = True
+    mask[:5] = True  # outside the region
+    anomaly = AnomalyMap(values=np.zeros((15, 20), np.float32), region=Box(10, 6, 40, 30))
+    expected = np.zeros((15, 20), bool)
+    expected[2:7, 5:15] = True  # rows (10 - 6)/2 … (20 - 6)/2, columns (20 - 10)/2 … (40 - 10)/2
+    assert np.array_equal(mask_on_map(mask, anomaly), expected)
+
+
+def test_files_are_known_by_size_and_time(copied: Path, ir_dir: Path, tmp_path: Path) -> None:
+    options = options_for(ir_dir, tmp_path / "out")
+    (category,) = find_categories(copied)
+    first = evaluate(category, options)
+    os.utime(category.test[0].path, ns=(1, 1))
+    second = evaluate(category, options)
+    assert first.key != second.key
+    assert first.pictures == second.pictures
 
 
 @pytest.mark.shared
 @pytest.mark.skipif(not (BOTTLE.is_dir() and RESNET18.is_file()), reason=f"no data and weights in {SHARED}")
-def test_bottles_are_told_apart_at_default_settings(tmp_path: Path) -> None:
-    convert(ConvertOptions(backbone="resnet18", weights=WeightsChoice(file=RESNET18)), tmp_path / "ir")
-    result = evaluate_category(BOTTLE, TeachOptions(ir=tmp_path / "ir", images=BOTTLE, out=tmp_path / "bottle"))
-    good = next(kind for kind in result.kinds if kind.kind == "good")
-    bad = [kind for kind in result.kinds if kind.kind != "good"]
-    assert (good.parts, sum(kind.parts for kind in bad)) == (20, 63)
-    assert result.image_auroc >= 0.999
-    assert good.parts - good.failed >= 18
-    assert sum(kind.failed for kind in bad) >= 60
+def test_bottles_are_told_apart_and_their_defects_found_at_default_settings(tmp_path: Path) -> None:
+    convert(ConvertOptions("resnet18", weights=WeightsChoice(file=RESNET18)), tmp_path / "ir")
+    (category,) = find_categories(BOTTLE)
+    results = evaluate(category, options_for(tmp_path / "ir", tmp_path / "out"))
+    assert results.image.auroc >= 0.999
+    assert results.pixel is not None
+    assert results.pixel.auroc >= 0.978
+    assert results.pixel.aupro >= 0.93
+    operating = results.operating
+    assert (operating.false_rejects.parts, operating.misses.parts) == (20, 63)
+    assert operating.false_rejects.count <= 2
+    assert operating.misses.count <= 3
+    assert all(picture.outcome in {Outcome.PASS, Outcome.FAIL} for picture in results.pictures)

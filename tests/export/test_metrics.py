@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import label
 from scipy.stats import binomtest
-from sklearn.metrics import (  # type: ignore[import-untyped]
+from sklearn.metrics import (
     auc,
     average_precision_score,
     f1_score,

@@ -20,7 +20,8 @@ from edge.ir import MODEL_BIN, MODEL_JSON, MODEL_XML, hash_bytes, read_ir_descri
 from edge.pictures import list_pictures, read_picture, write_picture
 from edge.preprocess import prepare
 from edge.records import Box
-from export.calibrate import best_f1_threshold, conformal_guarantee
+from export.calibrate import conformal_guarantee
+from export.metrics import best_f1
 from export.teach import TeachOptions, hold_out_count, teach
 from tests.bundles import DEFECTIVE_PARTS, FRAME_SIZE, GOOD_PARTS, draw_good, make_frame
 from tests.disks import MakeDisk, run_with_file_limit
@@ -130,6 +131,66 @@ def test_five_pictures_are_enough(options: TeachOptions, pictures: Path) -> None
     assert (manifest.teaching.pictures, manifest.teaching.held_out) == (3, 2)
     assert manifest.threshold.guarantee is not None
     assert not manifest.threshold.guarantee.supported
+
+
+def test_given_pictures_are_taught_instead_of_a_directory_s(options: TeachOptions, good_pictures: Path) -> None:
+    given = tuple(list_pictures(good_pictures)[:8])
+    manifest = teach(replace(options, images=options.out, pictures=given))
+    assert (manifest.teaching.pictures, manifest.teaching.held_out) == (4, 4)
+    digests = {hash_bytes(path.read_bytes()).sha256 for path in given}
+    assert {part.sha256 for part in manifest.teaching.held_out_scores} < digests
+
+
+def test_given_calibration_pictures_set_the_threshold_and_leave_all_others_to_the_bank(
+    options: TeachOptions, good_pictures: Path
+) -> None:
+    paths = list_pictures(good_pictures)
+    manifest = teach(replace(options, pictures=(paths[0],), calibration=tuple(paths[1:7])))
+    assert (manifest.teaching.pictures, manifest.teaching.held_out) == (1, 6)
+    assert manifest.bank.patches == 16 * 16  # one picture is enough for a bank
+    assert manifest.threshold.guarantee == conformal_guarantee(6, 0.01)
+    held_out = [part.sha256 for part in manifest.teaching.held_out_scores]
+    assert held_out == [hash_bytes(path.read_bytes()).sha256 for path in paths[1:7]]
+
+
+def test_calibration_pictures_that_repeat_the_others_are_refused(options: TeachOptions, good_pictures: Path) -> None:
+    paths = tuple(list_pictures(good_pictures)[:6])
+    refused(replace(options, pictures=paths, calibration=paths), ExportError, "the same picture as")
+
+
+def test_calibration_pictures_that_are_all_skipped_are_missed(
+    options: TeachOptions, good_pictures: Path, tmp_path: Path
+) -> None:
+    torn = tmp_path / "torn.png"
+    torn.write_bytes(b"no picture")
+    lacking = replace(options, pictures=tuple(list_pictures(good_pictures)[:6]), calibration=(torn,), skip_bad=True)
+    refused(lacking, ExportError, "6 usable pictures to teach from and 0 for the threshold")
+
+
+def test_what_every_held_out_part_scored_is_recorded(bundle_dir: Path, good_pictures: Path) -> None:
+    bundle = read_bundle(bundle_dir)
+    teaching = bundle.manifest.teaching
+    inspector = Inspector(bundle)
+    by_hash = {hash_bytes(path.read_bytes()).sha256: path for path in list_pictures(good_pictures)}
+    assert len(teaching.held_out_scores) == 15
+    for part in teaching.held_out_scores[::5]:
+        inspection = inspector.inspect(make_frame(read_picture(by_hash[part.sha256])), want_map=True)
+        assert inspection.anomaly is not None
+        assert inspection.verdict.score == pytest.approx(part.score, rel=1e-4)
+        assert inspection.anomaly.values.max() == pytest.approx(part.map_peak, rel=1e-4)
+    scores = [part.score for part in teaching.held_out_scores]
+    assert np.mean(scores) == pytest.approx(teaching.normal_scores_mean)
+    assert np.std(scores) == pytest.approx(teaching.normal_scores_deviation)
+
+
+def test_a_random_coreset_is_another_bank_of_the_same_size(options: TeachOptions, bundle_dir: Path) -> None:
+    manifest = teach(replace(options, coreset="random"))
+    greedy = read_bundle(bundle_dir)
+    assert manifest.bank == greedy.manifest.bank
+    assert (manifest.settings["coreset"], greedy.manifest.settings["coreset"]) == ("random", "greedy")
+    bank = read_bundle(options.out).bank
+    assert len(np.unique(bank, axis=0)) == len(bank)
+    assert np.linalg.norm(bank - bank.mean(0)) < np.linalg.norm(greedy.bank - greedy.bank.mean(0))  # greedy goes far
 
 
 def test_a_directory_without_pictures_is_refused(options: TeachOptions, tmp_path: Path) -> None:
@@ -264,7 +325,7 @@ def test_defective_parts_can_set_the_threshold(options: TeachOptions, defective_
     assert quantiles["q00"] < threshold.image < max(bad)
     assert 0 < threshold.parameters["f1"] <= 1
     # The best F1 with the best and the worst good part alone bounds it from above.
-    assert threshold.parameters["f1"] <= best_f1_threshold([quantiles["q00"]], bad)[1]
+    assert threshold.parameters["f1"] <= best_f1([quantiles["q00"]], bad).f1
 
 
 def test_defective_parts_of_another_size_are_refused(
