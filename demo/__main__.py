@@ -28,6 +28,8 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.broker import EmbeddedBroker
+from edge.bundle import read_bundle
+from edge.errors import BundleError
 from edge.settings import Settings, load_settings
 from edge.sources.simulated import draw_part, part_id, truth
 
@@ -129,14 +131,24 @@ def _prepare(out: Path) -> None:
         console.print("[bold]1[/] Convert EfficientNet-Lite0, pretrained, to OpenVINO IR")
         _run("patchline-export", "convert", "--backbone", "efficientnet_lite0", "--input-size", "224", "--replace",
              "--out", str(out / "ir"))  # fmt: skip
-    if not (out / "bundle" / "manifest.json").is_file() or not _shows_today_s_product(out / "good"):
+    if not _is_whole(out / "bundle") or not _shows_today_s_product(out / "good"):
         console.print(f"[bold]2[/] Take pictures of {GOOD_PARTS} good parts from the simulated line")
         shutil.rmtree(out / "good", ignore_errors=True)
+        shutil.rmtree(out / "bundle", ignore_errors=True)
         _run("patchline-edge", "capture", "--count", str(GOOD_PARTS), "--out", str(out / "good"),
              environment={"PATCHLINE_SOURCE__DEFECT_RATE": "0"})  # fmt: skip
         console.print("[bold]3[/] Teach the product from them")
         _run("patchline-export", "teach", "--ir", str(out / "ir"), "--images", str(out / "good"), "--name", "plate",
              "--replace", "--out", str(out / "bundle"))  # fmt: skip
+
+
+def _is_whole(bundle: Path) -> bool:
+    """Whether this version of Patchline takes the bundle."""
+    try:
+        read_bundle(bundle)
+    except BundleError:
+        return False
+    return True
 
 
 def _shows_today_s_product(good: Path) -> bool:

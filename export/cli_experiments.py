@@ -116,7 +116,7 @@ def show_page(place: Path) -> None:
 def _cells(row: ExperimentRow) -> tuple[str, ...]:
     categories = row.categories
     return (
-        f"{row.series} {row.label}".strip(),
+        "; ".join((f"{row.series} {row.label}".strip(), *(f"{name} {text}" for name, text in row.extra.items()))),
         f"{100 * mean_auroc(row):.2f}",
         _mean_percent([entry.pixel_auroc for entry in categories]),
         _mean_percent([entry.aupro for entry in categories]),

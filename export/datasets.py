@@ -141,14 +141,23 @@ def read_mask_of(picture: LabelledPicture, height: int, width: int) -> BoolArray
         return None
     union = np.zeros((height, width), bool)
     for path in picture.masks:
-        grey = read_picture(path).max(axis=2)
-        if grey.shape != union.shape:
+        mask = read_mask_file(path)
+        if mask.shape != union.shape:
             raise ExportError(
-                f"{path}: mask of {grey.shape[1]}×{grey.shape[0]} pixels; expected {width}×{height}, as "
+                f"{path}: mask of {mask.shape[1]}×{mask.shape[0]} pixels; expected {width}×{height}, as "
                 f"{picture.path} has; take both from the same dataset"
             )
-        union |= grey > (127 if path.suffix.lower() in _LOSSY else 0)
+        union |= mask
     return union
+
+
+def read_mask_file(path: Path) -> BoolArray:
+    """One mask file (height, width): what is not black; in lossy formats, what is above the middle grey.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    return np.asarray(read_picture(path).max(axis=2) > (127 if path.suffix.lower() in _LOSSY else 0))
 
 
 def verify_dataset(root: Path, wanted: Sequence[str] = ()) -> tuple[CategorySummary, ...]:

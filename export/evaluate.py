@@ -81,6 +81,9 @@ class _Tested:
 def evaluate(category: Category, options: EvaluateOptions) -> CategoryResults:
     """Teach and test one category, and write its results.
 
+    Validation pictures, where the category has some (MVTec LOCO AD), set the threshold, and all others teach; else some
+    of the others are held out for it.
+
     Pixel metrics are taken at the anomaly map's own resolution: a mask is cropped to the region that the model sees
     and resized to the map (nearest). A defect outside that region is not in them, nor are normal pixels out there;
     in the image metrics both parts count. Without masks there are none. Pictures are read one by one; of all of them

@@ -25,7 +25,6 @@ class PictureResult(Strict):
     score: float
     map_peak: float
     outcome: Literal["PASS", "FAIL"]
-    overlay: str = Field(default="", description="file beside the results, for pictures of the gallery")
 
 
 class CurveResult(Strict):

@@ -16,7 +16,7 @@ import numpy as np
 from edge.pictures import read_picture, write_picture
 from edge.records import UInt8Array
 from edge.terminal import phase, say
-from export.datasets import Category, LabelledPicture
+from export.datasets import Category, LabelledPicture, read_mask_file
 
 Size = tuple[int, int]  # height, width
 
@@ -58,16 +58,27 @@ def _with_copies(
 ) -> LabelledPicture:
     if picture.path not in copied:
         return picture
-    masks = tuple(_copy(mask, root, copies, usual, nearest=True) for mask in picture.masks)
+    masks = tuple(_copy_mask(mask, root, copies, usual) for mask in picture.masks)
     return replace(picture, path=copied[picture.path], masks=masks)
 
 
-def _copy(path: Path, root: Path, copies: Path, size: Size, *, nearest: bool = False) -> Path:
+def _copy(path: Path, root: Path, copies: Path, size: Size) -> Path:
     image = read_picture(path)
     shrinks = image.shape[0] >= size[0] and image.shape[1] >= size[1]
-    method = cv2.INTER_NEAREST_EXACT if nearest else cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized: UInt8Array = np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=method), np.uint8)
-    copy = copies / path.relative_to(root).with_suffix(".png")
+    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return _write(np.asarray(cv2.resize(image, (size[1], size[0]), interpolation=method), np.uint8), path, root, copies)
+
+
+def _copy_mask(path: Path, root: Path, copies: Path, size: Size) -> Path:
+    mask = read_mask_file(path).astype(np.uint8) * np.uint8(255)
+    resized = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
+    return _write(np.asarray(resized, np.uint8), path, root, copies)
+
+
+def _write(image: UInt8Array, path: Path, root: Path, copies: Path) -> Path:
+    copy = copies / path.relative_to(root)
+    if copy.suffix != ".png":  # lossless, and beside a copy of the same stem
+        copy = copy.with_name(f"{copy.name}.png")
     copy.parent.mkdir(parents=True, exist_ok=True)
-    write_picture(copy, resized)
+    write_picture(copy, image)
     return copy
