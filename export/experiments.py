@@ -60,6 +60,7 @@ BACKBONES = (
     "wide_resnet101_2",
 )
 _PIP_WEIGHTS = "efficientnet_lite0"
+_RANDOM = "random: its quality means nothing"
 _AS_GOOD = 0.001  # image AUROC: a tenth of a point is no difference worth paying for
 
 CategoryChange = Callable[[Category, int], Category]
@@ -128,22 +129,25 @@ def run_experiment(experiment: Experiment, base: Base, categories: Sequence[Cate
 
 
 def conclude(rows: Sequence[ExperimentRow]) -> tuple[str, ...]:
-    """What the figures say: the best setting, and the fastest that is as good."""
-    best = max(rows, key=mean_auroc)
-    good_enough = [row for row in rows if mean_auroc(row) >= mean_auroc(best) - _AS_GOOD]
-    fastest = min(good_enough, key=mean_total_ms)
-    worst = min(rows, key=mean_auroc)
-    extremes = (
-        f"Best mean image AUROC: {_percent(best)} with {_name(best)}; worst: {_percent(worst)} with {_name(worst)}."
-    )
+    """What the figures say: the best setting, and the fastest that is as good.
+
+    Networks without weights of their own are left out, unless there is nothing else to compare with.
+    """
+    meant = [row for row in rows if _RANDOM not in row.extra.values()]
+    compared = meant if len(meant) > 1 else rows
+    best, worst = max(compared, key=mean_auroc), min(compared, key=mean_auroc)
+    fastest = min((row for row in compared if mean_auroc(row) >= mean_auroc(best) - _AS_GOOD), key=mean_total_ms)
+    if mean_auroc(best) == mean_auroc(worst):
+        extremes = f"Every setting has a mean image AUROC of {_percent(best)}."
+    else:
+        extremes = (
+            f"Best mean image AUROC: {_percent(best)} with {_name(best)}; worst: {_percent(worst)} with {_name(worst)}."
+        )
     choice = (
         f"The fastest setting within 0.1 point of the best is {_name(fastest)}: {_percent(fastest)} at "
         f"{mean_total_ms(fastest):.1f} ms per picture."
     )
-    lines = [extremes, choice]
-    if mean_auroc(best) - mean_auroc(worst) <= _AS_GOOD:
-        lines.append("On these pictures the parameter makes no difference to the image AUROC worth speaking of.")
-    return tuple(lines)
+    return extremes, choice
 
 
 def mean_auroc(row: ExperimentRow) -> float:
@@ -175,7 +179,7 @@ def _run_setting(
         teaching = replace(base.teaching, ir=ir, allow_random=recipe.random_seed is not None, **setting.teaching)
         changed = category if setting.category is None else setting.category(category, base.teaching.seed)
         measured.append(_measurement(evaluate(changed, EvaluateOptions(teaching, place / run, gallery=0))))
-    weights = {"weights": "random: its quality means nothing"} if recipe.random_seed is not None else {}
+    weights = {"weights": _RANDOM} if recipe.random_seed is not None else {}
     return ExperimentRow(
         label=setting.label,
         value=setting.value,

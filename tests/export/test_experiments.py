@@ -140,10 +140,17 @@ def test_too_few_defective_parts_for_the_noise_are_an_error(category: Category) 
 
 def test_the_conclusion_is_what_the_figures_say() -> None:
     lines = conclude([row("a", 0.99, 30.0), row("b", 0.9895, 10.0), row("c", 0.90, 1.0)])
-    assert lines[0] == "Best mean image AUROC: 99.00 with a; worst: 90.00 with c."
-    assert lines[1] == "The fastest setting within 0.1 point of the best is b: 98.95 at 10.0 ms per picture."
-    assert len(lines) == 2
-    assert "no difference" in conclude([row("a", 0.99, 30.0), row("b", 0.9895, 10.0)])[2]
+    assert lines == (
+        "Best mean image AUROC: 99.00 with a; worst: 90.00 with c.",
+        "The fastest setting within 0.1 point of the best is b: 98.95 at 10.0 ms per picture.",
+    )
+    assert conclude([row("a", 1.0, 30.0), row("b", 1.0, 10.0)])[0] == "Every setting has a mean image AUROC of 100.00."
+
+
+def test_networks_without_weights_draw_no_conclusion_unless_there_is_nothing_else() -> None:
+    untrained = row("d", 0.5, 0.5).model_copy(update={"extra": {"weights": "random: its quality means nothing"}})
+    assert "worst: 90.00 with c" in conclude([row("a", 0.99, 30.0), row("c", 0.90, 1.0), untrained])[0]
+    assert "worst: 50.00 with d" in conclude([row("a", 0.99, 30.0), untrained])[0]
 
 
 def test_weights_are_for_the_base_or_for_a_label() -> None:
