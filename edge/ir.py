@@ -12,7 +12,8 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from edge.errors import BundleError
+from edge.atomic import write_file
+from edge.errors import BundleError, PatchlineError
 
 MODEL_XML = "model.xml"
 MODEL_BIN = "model.bin"
@@ -153,6 +154,19 @@ def read_json(path: Path, schema: type[Schema]) -> Schema:
             f"{path}: {where}: {first['msg']} (of {error.error_count()} problems); "
             f"it was made by another version of Patchline or edited: make it again"
         ) from error
+
+
+def write_json(value: Strict, path: Path, error: type[PatchlineError]) -> None:
+    """Write `value`, whole or not at all; directories are made.
+
+    Raises:
+        error: the disk refuses.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, (value.model_dump_json(indent=1) + "\n").encode())
+    except OSError as problem:
+        raise error(f"{path}: cannot be written ({problem.strerror})") from problem
 
 
 def read_ir_description(directory: Path) -> IrDescription:

@@ -11,9 +11,8 @@ from typing import Literal
 
 from pydantic import Field, FiniteFloat, model_validator
 
-from edge.atomic import write_file
 from edge.errors import ExportError
-from edge.ir import Strict, read_json
+from edge.ir import Strict, read_json, write_json
 
 EXPERIMENT = "experiment.json"
 
@@ -87,8 +86,4 @@ def write_experiment(results: ExperimentResults, path: Path) -> None:
     Raises:
         ExportError: the disk refuses.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, (results.model_dump_json(indent=1) + "\n").encode())
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror})") from error
+    write_json(results, path, ExportError)

@@ -10,9 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge.atomic import write_file
 from edge.errors import ExportError
-from edge.ir import Strict, read_json
+from edge.ir import Strict, read_json, write_json
 
 RESULTS = "results.json"
 
@@ -135,8 +134,4 @@ def write_results(results: CategoryResults, path: Path) -> None:
     Raises:
         ExportError: the disk refuses.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, (results.model_dump_json(indent=1) + "\n").encode())
-    except OSError as error:
-        raise ExportError(f"{path}: cannot be written ({error.strerror})") from error
+    write_json(results, path, ExportError)
