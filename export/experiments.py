@@ -61,6 +61,7 @@ BACKBONES = (
 )
 _PIP_WEIGHTS = "efficientnet_lite0"
 _RANDOM = "random: its quality means nothing"
+_SAME_MISSES = 0.02
 _AS_GOOD = 0.001  # image AUROC: a tenth of a point is no difference worth paying for
 
 CategoryChange = Callable[[Category, int], Category]
@@ -147,7 +148,15 @@ def conclude(rows: Sequence[ExperimentRow]) -> tuple[str, ...]:
         f"The fastest setting within 0.1 point of the best is {_name(fastest)}: {_percent(fastest)} at "
         f"{mean_total_ms(fastest):.1f} ms per picture."
     )
-    return extremes, choice
+    missed = [float(np.mean([entry.miss for entry in row.categories])) for row in compared]
+    if max(missed) - min(missed) < _SAME_MISSES:
+        return extremes, choice
+    fewest, most = compared[int(np.argmin(missed))], compared[int(np.argmax(missed))]
+    misses = (
+        f"At the taught threshold, defective parts missed: from {100 * min(missed):.1f} % with {_name(fewest)} to "
+        f"{100 * max(missed):.1f} % with {_name(most)}."
+    )
+    return extremes, choice, misses
 
 
 def mean_auroc(row: ExperimentRow) -> float:

@@ -48,12 +48,13 @@ from edge.preprocess import inspected_region, prepare
 from edge.records import BoolArray, Box, Float32Array, UInt8Array
 from edge.scoring import BLUR_SIGMA
 from edge.terminal import phase, say
-from export.calibrate import best_f1, conformal, mean_sigma, score_quantiles
+from export.calibrate import best_f1, conformal, find_outliers, mean_sigma, score_quantiles
 from export.coreset import PROJECTION, project, select_greedy, select_random
 from export.goodness import check_pictures
 
 LEAST_PICTURES = 5  # four to teach from and one to hold out: below that no threshold means anything
 _GOLDEN_FRAMES = 3
+_NAMED = 10  # pictures in one message
 # Another device or instruction set moves f32 scores by less than 1e-3 and bf16 scores by up to 1 %.
 _GOLDEN_TOLERANCE = 0.02
 _VERSIONS_OF = ("patchline", "openvino", "faiss-cpu", "numpy", "opencv-python-headless")
@@ -141,6 +142,7 @@ def teach(options: TeachOptions) -> Manifest:
         bank, record = _make_bank(model, teaching, options, Path(scratch))
     scorer = model.scorer(bank, options.reweight_neighbours)
     good = _score_all("scoring held-out parts", scorer, held_out)
+    _name_outliers(good)
     threshold = _calibrate(options, model, scorer, good)
     files = {
         MODEL_XML: model.xml,
@@ -362,6 +364,17 @@ def _finite(scored: Scored, path: Path) -> float:
     if not math.isfinite(scored.score):
         raise ExportError(f"{path}: its anomaly score is {scored.score}; the weights of this IR are not usable")
     return scored.score
+
+
+def _name_outliers(good: _Scores) -> None:
+    outliers = find_outliers(good.scores)
+    if outliers:
+        named = ", ".join(f"{good.paths[index].name} ({good.scores[index]:.3f})" for index in outliers[:_NAMED])
+        say(
+            f"warning: {len(outliers)} of {len(good.paths)} held-out pictures score far above the others (median "
+            f"{np.median(good.scores):.3f}) and raise the threshold: {named}. If they show defective parts, "
+            "remove them and teach again"
+        )
 
 
 def _calibrate(options: TeachOptions, model: _Model, scorer: Scorer, good: _Scores) -> ThresholdRecord:

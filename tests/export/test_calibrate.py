@@ -13,6 +13,7 @@ from export.calibrate import (
     conformal,
     conformal_guarantee,
     conformal_rank,
+    find_outliers,
     mean_sigma,
     score_quantiles,
 )
@@ -140,3 +141,9 @@ def test_quantiles_are_named_and_are_numpy_s() -> None:
     assert quantiles["q100"] == max(scores)
     assert quantiles["q50"] == pytest.approx(np.median(scores))
     assert list(quantiles.values()) == sorted(quantiles.values())
+
+
+def test_a_score_far_above_the_others_is_an_outlier_and_a_merely_high_one_is_not() -> None:
+    assert find_outliers([*np.linspace(1, 2, 40), 4.0, 6.0]) == (41, 40)
+    assert find_outliers([*np.linspace(1, 2, 40), 2.5]) == ()
+    assert find_outliers([1.0]) == ()

@@ -147,6 +147,13 @@ def test_the_conclusion_is_what_the_figures_say() -> None:
     assert conclude([row("a", 1.0, 30.0), row("b", 1.0, 10.0)])[0] == "Every setting has a mean image AUROC of 100.00."
 
 
+def test_the_conclusion_tells_of_misses_where_they_differ() -> None:
+    worse = row("b", 1.0, 10.0)
+    worse = worse.model_copy(update={"categories": (worse.categories[0].model_copy(update={"miss": 0.25}),)})
+    lines = conclude([row("a", 1.0, 30.0), worse])
+    assert lines[2] == "At the taught threshold, defective parts missed: from 0.0 % with a to 25.0 % with b."
+
+
 def test_networks_without_weights_draw_no_conclusion_unless_there_is_nothing_else() -> None:
     untrained = row("d", 0.5, 0.5).model_copy(update={"extra": {"weights": "random: its quality means nothing"}})
     assert "worst: 90.00 with c" in conclude([row("a", 0.99, 30.0), row("c", 0.90, 1.0), untrained])[0]

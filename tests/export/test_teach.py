@@ -457,3 +457,14 @@ def test_what_a_crop_leaves_unseen_is_said(options: TeachOptions, capfd: pytest.
 def test_the_files_of_the_ir_are_in_the_bundle_unchanged(bundle_dir: Path, ir_dir: Path) -> None:
     for name, record in read_ir_description(ir_dir).files.items():
         assert hash_bytes((bundle_dir / name).read_bytes()) == record
+
+
+def test_a_defective_part_among_the_held_out_ones_is_named(
+    options: TeachOptions, good_pictures: Path, defective_pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = tuple(list_pictures(good_pictures))
+    defective = defective_pictures / "defective-0.png"
+    teach(replace(options, pictures=good[:20], calibration=(*good[20:], defective)))
+    err = capsys.readouterr().err
+    assert "held-out pictures score far above the others" in err
+    assert "defective-0.png" in err
