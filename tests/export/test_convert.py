@@ -31,6 +31,7 @@ from export.weights import WeightsChoice
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 RESNET18_FILE = SHARED / "weights" / "resnet18_imagenet_layers1-3.pth"
 BOTTLE = SHARED / "data" / "mvtec_bottle"
+PAPER = Geometry(input_height=224, input_width=224, resize_shorter=256)
 
 SMALL = Geometry(input_height=64, input_width=96, resize_shorter=112)
 RANDOM = WeightsChoice(random_seed=0)
@@ -358,7 +359,7 @@ def test_drawn_pictures_are_a_function_of_the_seed_and_more_than_noise() -> None
 @pytest.mark.skipif(not RESNET18_FILE.exists(), reason="the weights do not lie beside the checkout")
 @pytest.mark.parametrize("embedding", ["concat", "pooled"])
 def test_the_published_resnet18_agrees_with_torch_on_real_pictures(embedding: EmbeddingName, tmp_path: Path) -> None:
-    options = ConvertOptions("resnet18", embedding=embedding, weights=WeightsChoice(file=RESNET18_FILE))
+    options = ConvertOptions("resnet18", embedding=embedding, geometry=PAPER, weights=WeightsChoice(file=RESNET18_FILE))
     pictures = [bottle("train/good/000.png"), bottle("test/broken_large/000.png")]
 
     description = convert(options, tmp_path / "ir", parity_pictures=pictures)

@@ -20,6 +20,7 @@ from export.weights import WeightsChoice
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
 RESNET18_FILE = SHARED / "weights" / "resnet18_imagenet_layers1-3.pth"
 BOTTLE = SHARED / "data" / "mvtec_bottle"
+PAPER = Geometry(input_height=224, input_width=224, resize_shorter=256)
 
 SMALL = Geometry(input_height=64, input_width=96)
 PICTURES = draw_pictures(12, 64, 96, seed=3)
@@ -210,7 +211,7 @@ quantize(Path({str(f32)!r}), draw_pictures(12, 64, 96, seed=3), Path({str(tmp_pa
 @pytest.mark.skipif(not RESNET18_FILE.exists(), reason="the weights do not lie beside the checkout")
 @pytest.mark.parametrize("preset", ["performance", "mixed"])
 def test_real_features_stay_close_to_f32(preset: Preset, tmp_path: Path) -> None:
-    options = ConvertOptions("resnet18", weights=WeightsChoice(file=RESNET18_FILE))
+    options = ConvertOptions("resnet18", geometry=PAPER, weights=WeightsChoice(file=RESNET18_FILE))
     convert(options, tmp_path / "f32")
     lines: list[str] = []
 
