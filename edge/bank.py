@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Literal, Protocol
 
 import faiss
 import numpy as np
 
 from edge.records import Float32Array, Int64Array
 
+Search = Literal["exact", "fast"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Peak:
+    """The most anomalous patch of a frame."""
+
+    distance: float  # to its nearest bank vector: s* of the paper; NaN where a patch is not a number
+    patch: int  # its row
+    index: int  # of that bank vector, m* of the paper
+    distances: Float32Array | None = None  # (n,) of every patch, where finding the peak needed them all
+
 
 class Bank(Protocol):
-    """What scoring asks of a memory bank."""
+    """What scoring asks of a memory bank. Not for use from several threads at once."""
 
     @property
     def size(self) -> int:
@@ -21,8 +34,13 @@ class Bank(Protocol):
     def search(self, patches: Float32Array) -> tuple[Float32Array, Int64Array]:
         """Distance to, and index of, the nearest bank vector of each patch: (n, dim) → (n,), (n,).
 
-        A patch that is not a number has no nearest vector: its distance is NaN.
+        The largest distance is exact (to float32 rounding), and so is its index. A patch that is not a number has no
+        nearest vector: its distance is NaN.
         """
+        ...
+
+    def peak(self, patches: Float32Array) -> Peak:
+        """The largest of the distances alone, exact: all that PASS needs."""
         ...
 
     def support_distances(self, patch: Float32Array, index: int, count: int) -> Float32Array:
@@ -70,6 +88,22 @@ class ExactBank:
         distances[indices < 0] = np.nan
         return distances, indices
 
+    def peak(self, patches: Float32Array) -> Peak:
+        """See `Bank.peak`."""
+        distances, indices = self.search(patches)
+        return peak_of(distances, indices, complete=True)
+
+    def squared_distances(self, patches: Float32Array, candidates: Int64Array) -> Float32Array:
+        """Squared distances (n, k) of each patch (n, dim) to its candidates (n, k); infinite for candidate −1."""
+        queries = self._padded(patches)
+        labels = np.ascontiguousarray(candidates)
+        squared = np.empty(labels.shape, np.float32)
+        count, width = labels.shape
+        self._index.compute_distance_subset(  # type: ignore[attr-defined]  # faiss's stubs leave it out
+            count, faiss.swig_ptr(queries), width, faiss.swig_ptr(squared), faiss.swig_ptr(labels)
+        )
+        return squared
+
     def support_distances(self, patch: Float32Array, index: int, count: int) -> Float32Array:
         """See `Bank.support_distances`; fewer where the bank is smaller."""
         centre = self._index.reconstruct(index).reshape(1, -1)
@@ -80,6 +114,12 @@ class ExactBank:
     def _padded(self, vectors: Float32Array) -> Float32Array:
         missing = self._index.d - vectors.shape[1]
         return np.ascontiguousarray(vectors if missing == 0 else np.pad(vectors, ((0, 0), (0, missing))))
+
+
+def peak_of(distances: Float32Array, indices: Int64Array, *, complete: bool) -> Peak:
+    """The peak of distances (n,), whose other values are right as well if they are `complete`. NaN wins."""
+    patch = int(distances.argmax())
+    return Peak(float(distances[patch]), patch, int(indices[patch]), distances if complete else None)
 
 
 def use_search_threads(count: int) -> None:

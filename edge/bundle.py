@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from pydantic import Field
 
+from edge.bank import Search
 from edge.errors import BundleError
 from edge.ir import MODEL_BIN, MODEL_XML, FileRecord, IrDescription, Strict, read_json, read_verified
 from edge.records import Box, Float32Array, UInt8Array
@@ -54,8 +55,9 @@ class BankRecord(Strict):
 
 
 class ScoringRecord(Strict):
-    """How distances become a score."""
+    """How patches become distances, and distances a score."""
 
+    search: Search = Field(default="exact", description="of the bank; fast: the score is exact, the map nearly")
     reweight_neighbours: int = Field(ge=0, description="b of eq. 7; 0: no re-weighting")
     blur_sigma: float
 

@@ -80,6 +80,11 @@ class Embedder:
         return picture
 
     @property
+    def grid(self) -> tuple[int, int]:
+        """(rows, columns) of patches."""
+        return self._grid
+
+    @property
     def execution_devices(self) -> str:
         """The device that really executes, which under AUTO is not the one asked for."""
         return ",".join(self._compiled.get_property("EXECUTION_DEVICES"))

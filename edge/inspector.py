@@ -14,11 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from edge.bank import Bank, ExactBank, use_search_threads
+from edge.bank import Bank, Peak, Search, use_search_threads
 from edge.bundle import Bundle
 from edge.crops import cut_crops
 from edge.embedder import Embedder, Precision
 from edge.errors import SettingsError
+from edge.fast_bank import make_bank
 from edge.preprocess import ignored_patches, inspected_region, prepare
 from edge.records import (
     AnomalyMap,
@@ -41,10 +42,11 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scored:
-    """What the scorer knows of a frame."""
+    """What the scorer knows of a frame, until it scores the next one."""
 
     score: float
-    distances: Float32Array  # (rows, columns) patch scores; 0 where the mask ignores
+    patches: Float32Array  # (n, dim) those that the mask leaves
+    distances: Float32Array | None  # (n,) of those, where they were all needed for the score
     stages: StageTimes
 
 
@@ -78,14 +80,14 @@ class Scorer:
         embedding = self._embedder.embed()
         embedded = self._clock()
         patches = self._unmasked(embedding.patches)
-        distances, indices = self._bank.search(patches)
+        peak = self._bank.peak(patches)
         searched = self._clock()
-        score = self._image_score(patches, distances, indices)
-        grid = self._to_grid(distances, embedding.grid)
+        score = self._image_score(patches, peak)
         scored = self._clock()
         return Scored(
             score=score,
-            distances=grid,
+            patches=patches,
+            distances=peak.distances,
             stages=StageTimes(
                 preprocess_ms=1e3 * (prepared - started),
                 embed_ms=1e3 * (embedded - prepared),
@@ -94,10 +96,22 @@ class Scorer:
             ),
         )
 
-    def map_of(self, scored: Scored) -> AnomalyMap:
+    def patch_scores(self, scored: Scored) -> Float32Array:
+        """(rows, columns) of the picture scored last; 0 where the mask ignores."""
+        distances = scored.distances
+        if distances is None:
+            distances, _ = self._bank.search(scored.patches)
+        grid = self._embedder.grid
+        if self._kept is None:
+            return distances.reshape(grid).copy()
+        values = np.zeros(grid[0] * grid[1], np.float32)
+        values[self._kept] = distances
+        return values.reshape(grid)
+
+    def map_of(self, patch_scores: Float32Array) -> AnomalyMap:
         """The anomaly map at the model's input size."""
         height, width = self._embedder.input.shape[:2]
-        return anomaly_map(scored.distances, height, width, self._region)
+        return anomaly_map(patch_scores, height, width, self._region)
 
     def _unmasked(self, patches: Float32Array) -> Float32Array:
         if self._kept is None:
@@ -107,19 +121,11 @@ class Scorer:
         # "clip" takes straight into the buffer; the indices are within bounds by construction.
         return np.take(patches, self._kept, axis=0, out=self._kept_patches, mode="clip")
 
-    def _image_score(self, patches: Float32Array, distances: Float32Array, indices: Int64Array) -> float:
-        worst = int(distances.argmax())
-        peak = float(distances[worst])
-        if self._reweight == 0 or not np.isfinite(peak):
-            return peak
-        return reweighted_score(peak, self._bank.support_distances(patches[worst], int(indices[worst]), self._reweight))
-
-    def _to_grid(self, distances: Float32Array, grid: tuple[int, int]) -> Float32Array:
-        if self._kept is None:
-            return distances.reshape(grid).copy()
-        values = np.zeros(grid[0] * grid[1], np.float32)
-        values[self._kept] = distances
-        return values.reshape(grid)
+    def _image_score(self, patches: Float32Array, peak: Peak) -> float:
+        if self._reweight == 0 or not np.isfinite(peak.distance):
+            return peak.distance
+        support = self._bank.support_distances(patches[peak.patch], peak.index, self._reweight)
+        return reweighted_score(peak.distance, support)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,6 +134,7 @@ class InspectorOptions:
 
     device: str = "CPU"
     precision: Literal["as_taught"] | Precision = "as_taught"
+    search: Literal["as_taught"] | Search = "as_taught"
     embed_threads: int = 0
     search_threads: int = 0
     cache_dir: Path | None = None
@@ -167,7 +174,10 @@ class Inspector:
         self._clock = clock
         use_search_threads(self._options.search_threads)
         self.embedder = _compile(bundle, self._options)
-        self.bank = ExactBank(bundle.bank)
+        self.search = self._options.search
+        if self.search == "as_taught":
+            self.search = bundle.manifest.scoring.search
+        self.bank = make_bank(bundle.bank, self.search)
         self.region = self._inspected_region(self._options.region)
         self._scorer = self._make_scorer(self.region, bundle.mask if self._options.mask is None else self._options.mask)
         self._warm_up()
@@ -189,7 +199,9 @@ class Inspector:
             return Inspection(self.no_result(frame.identity, Reason.INTERNAL_ERROR, detail), None)
         started = self._clock()
         failed = outcome is Outcome.FAIL
-        anomaly = self._scorer.map_of(scored) if failed or want_map else None
+        patch_scores = self._scorer.patch_scores(scored) if failed or want_map else None
+        searched = self._clock()
+        anomaly = None if patch_scores is None else self._scorer.map_of(patch_scores)
         defects = (
             find_defects(anomaly, self._manifest.threshold.pixel, self._options.minimum_area)
             if anomaly is not None and failed
@@ -216,8 +228,8 @@ class Inspector:
             stages=StageTimes(
                 preprocess_ms=stages.preprocess_ms,
                 embed_ms=stages.embed_ms,
-                search_ms=stages.search_ms,
-                score_ms=stages.score_ms + 1e3 * (finished - started),
+                search_ms=stages.search_ms + 1e3 * (searched - started),
+                score_ms=stages.score_ms + 1e3 * (finished - searched),
             ),
             latency_ms=1e3 * (finished - frame.identity.captured_monotonic_s),
         )

@@ -30,7 +30,7 @@ def run_golden(inspector: Inspector, bundle: Bundle) -> tuple[GoldenResult, ...]
     results = []
     for golden in bundle.golden:
         scored = scorer.score(golden.image)
-        peak = float(scorer.map_of(scored).values.max())
+        peak = float(scorer.map_of(scorer.patch_scores(scored)).values.max())
         error = max(_relative(scored.score, golden.record.score), _relative(peak, golden.record.map_peak))
         results.append(GoldenResult(golden.record.file, golden.record.score, scored.score, error))
     wrong = [result for result in results if not result.relative_error <= tolerance]

@@ -85,6 +85,7 @@ def inspector_options(settings: Settings) -> InspectorOptions:
     return InspectorOptions(
         device=inspection.device,
         precision=inspection.precision,
+        search=inspection.search,
         embed_threads=inspection.embed_threads,
         search_threads=inspection.search_threads,
         cache_dir=inspection.cache_dir or default_cache_dir(),

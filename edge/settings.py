@@ -121,6 +121,8 @@ class InspectionSettings(Section):
     """OpenVINO device: `CPU`, `GPU`, `GPU.0`, `AUTO:GPU,CPU`."""
     precision: Literal["as_taught", "f32", "bf16", "f16"] = "as_taught"
     """Arithmetic of the embedding. The bank belongs to the precision that it was taught with."""
+    search: Literal["as_taught", "exact", "fast"] = "as_taught"
+    """Search of the memory bank. `fast` gives the same scores, and maps within 0.2 % of the exact ones."""
     embed_threads: int = Field(default=0, ge=0)
     """OpenVINO threads; 0: its own choice."""
     search_threads: int = Field(default=0, ge=0)

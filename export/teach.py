@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from edge.atomic import write_directory
-from edge.bank import ExactBank
+from edge.bank import Search
 from edge.bundle import (
     BANK,
     MANIFEST,
@@ -41,6 +41,7 @@ from edge.bundle import (
 )
 from edge.embedder import Embedder, Precision
 from edge.errors import BundleError, ExportError, SettingsError, SourceError
+from edge.fast_bank import make_bank
 from edge.inspector import Scored, Scorer, mask_patches
 from edge.ir import MODEL_BIN, MODEL_XML, IrDescription, hash_bytes, read_ir_description, read_verified
 from edge.pictures import list_pictures, read_mask, read_picture
@@ -80,6 +81,7 @@ class TeachOptions:
     false_reject_rate: float = 0.01
     sigmas: float = 3.0
     defects: Path | None = None  # labelled defective pictures, for best_f1
+    search: Search = "fast"
     reweight_neighbours: int = 0
     region: Box | None = None
     mask: Path | None = None
@@ -104,10 +106,10 @@ class _Model:
     mask: UInt8Array | None
     ignored: BoolArray | None
 
-    def scorer(self, bank: Float32Array, reweight_neighbours: int) -> Scorer:
+    def scorer(self, bank: Float32Array, search: Search, reweight_neighbours: int) -> Scorer:
         return Scorer(
             self.embedder,
-            ExactBank(bank),
+            make_bank(bank, search),
             self.region,
             ignored=self.ignored,
             reweight_neighbours=reweight_neighbours,
@@ -140,7 +142,7 @@ def teach(options: TeachOptions) -> Manifest:
     _say_what_is_seen(model)
     with _scratch(options.out) as scratch:
         bank, record = _make_bank(model, teaching, options, Path(scratch))
-    scorer = model.scorer(bank, options.reweight_neighbours)
+    scorer = model.scorer(bank, options.search, options.reweight_neighbours)
     good = _score_all("scoring held-out parts", scorer, held_out)
     _name_outliers(good)
     threshold = _calibrate(options, model, scorer, good)
@@ -163,7 +165,9 @@ def teach(options: TeachOptions) -> Manifest:
             frame_width=pictures.width,
             region=_region_record(options.region),
             bank=record,
-            scoring=ScoringRecord(reweight_neighbours=options.reweight_neighbours, blur_sigma=BLUR_SIGMA),
+            scoring=ScoringRecord(
+                search=options.search, reweight_neighbours=options.reweight_neighbours, blur_sigma=BLUR_SIGMA
+            ),
             threshold=threshold,
             golden=tuple(record for _, record in golden),
             golden_tolerance=_GOLDEN_TOLERANCE,
@@ -355,7 +359,7 @@ def _score_all(name: str, scorer: Scorer, paths: Sequence[Path]) -> _Scores:
         for number, path in enumerate(paths):
             scored = scorer.score(read_picture(path))
             scores.append(_finite(scored, path))
-            peaks.append(float(scorer.map_of(scored).values.max()))
+            peaks.append(float(scorer.map_of(scorer.patch_scores(scored)).values.max()))
             done(number + 1)
     return _Scores(tuple(paths), tuple(scores), tuple(peaks))
 
