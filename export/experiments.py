@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from edge.bank import Search
 from edge.bench import cpu_model
 from edge.errors import ExportError
 from edge.ir import MODEL_JSON, Geometry
@@ -50,6 +51,7 @@ LAYERS = (
     ("layer1", "layer2", "layer3"),
 )
 PRECISIONS = (("f32", "f32"), ("f32", "bf16"), ("int8", "f32"), ("int8", "bf16"))
+SEARCHES: tuple[Search, ...] = ("exact", "fast")
 BACKBONES = (
     "efficientnet_lite0",
     "resnet18",
@@ -373,8 +375,13 @@ def _precision_settings(base: Base) -> tuple[Setting, ...]:
     del base
     return tuple(
         Setting(
-            f"{ir}, {arithmetic}", f"{ir}, {arithmetic}", recipe={"precision": ir}, teaching={"precision": arithmetic}
+            f"{ir}, {arithmetic}",
+            f"{ir}, {arithmetic}",
+            f"{search} search",
+            recipe={"precision": ir},
+            teaching={"precision": arithmetic, "search": search},
         )
+        for search in SEARCHES
         for ir, arithmetic in PRECISIONS
     )
 
@@ -441,8 +448,8 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         ),
         Experiment(
             "precision",
-            "Arithmetic",
-            "What do bf16 and int8 cost in quality, and what do they bring in latency?",
+            "Arithmetic and search",
+            "What do bf16, int8 and the fast search cost in quality, and what do they bring in latency?",
             "precision of the IR, and of the rest",
             _precision_settings,
         ),
