@@ -23,7 +23,9 @@ from rich.progress import (
 
 from edge.errors import PatchlineError
 
-_PLAIN_INTERVAL_S = 10.0
+_PLAIN_INTERVAL_S = 5.0
+# Speed is averaged over so long: the rounds of a large coreset's selection take many seconds each.
+_SPEED_OVER_S = 120.0
 
 
 def say(text: str) -> None:
@@ -78,6 +80,7 @@ def _bar() -> Progress:
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=Console(stderr=True),
+        speed_estimate_period=_SPEED_OVER_S,
     )
 
 
@@ -93,6 +96,20 @@ class _PlainLine:
 
     def print(self, done: int) -> None:
         self._printed = time.monotonic()
-        elapsed = self._printed - self._started
-        sys.stderr.write(f"{self._name}: {done}/{self._total}, {elapsed:.0f} s\n")
+        sys.stderr.write(progress_line(self._name, done, self._total, self._printed - self._started) + "\n")
         sys.stderr.flush()
+
+
+def progress_line(name: str, done: int, total: int, elapsed_s: float) -> str:
+    """Where a phase stands after `elapsed_s`; the time left is estimated as if all steps took equally long."""
+    line = f"{name}: {done}/{total}, {elapsed_s:.0f} s"
+    if not 0 < done < total:
+        return line
+    return f"{line}, {100 * done // total} %, about {_duration(elapsed_s * (total - done) / done)} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02} min"

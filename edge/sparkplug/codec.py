@@ -45,9 +45,7 @@ class Metric:
     historical: bool = False  # not the current value
 
 
-def encode(
-    metrics: tuple[Metric, ...], *, timestamp_ms: int, seq: int | None, describe: bool = False
-) -> bytes:
+def encode(metrics: tuple[Metric, ...], *, timestamp_ms: int, seq: int | None, describe: bool = False) -> bytes:
     """The payload of one message.
 
     Args:

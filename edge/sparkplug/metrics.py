@@ -98,16 +98,16 @@ def _type_of(value: Scalar) -> DataType:
 
 
 def _typed(value: Scalar, datatype: DataType) -> Value:
-    if isinstance(value, float) and not math.isfinite(value):
+    if datatype is DataType.STRING:
+        return printable(str(value))
+    if isinstance(value, str) or not math.isfinite(value):
         return None
     match datatype:
-        case DataType.STRING:
-            return printable(str(value))
         case DataType.BOOLEAN:
             return bool(value)
         case DataType.DOUBLE:
             return float(value)
         case DataType.DATETIME:
-            return round(float(value) * 1000)
+            return round(value * 1000)
         case DataType.INT32 | DataType.INT64:
-            return round(float(value)) if isinstance(value, str) else round(value)
+            return round(value)

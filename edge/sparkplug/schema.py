@@ -18,7 +18,6 @@ PACKAGE = "org.eclipse.tahu.protobuf"
 _PAYLOAD = (("timestamp", 1, "UINT64"), ("seq", 3, "UINT64"))
 _METRIC = (
     ("name", 1, "STRING"),
-    ("alias", 2, "UINT64"),
     ("timestamp", 3, "UINT64"),
     ("datatype", 4, "UINT32"),
     ("is_historical", 5, "BOOL"),

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from edge.errors import BundleError, SettingsError
-from edge.terminal import complain, phase, run_app, say
+from edge.terminal import complain, phase, progress_line, run_app, say
 
 
 def test_notes_and_errors_go_to_standard_error(capfd: pytest.CaptureFixture[str]) -> None:
@@ -56,6 +56,21 @@ def test_away_from_a_terminal_a_phase_is_its_first_and_last_line(capfd: pytest.C
     assert len(lines) == 2
 
 
+@pytest.mark.parametrize(
+    ("done", "elapsed_s", "expected"),
+    [
+        (0, 0.0, "selecting: 0/1000, 0 s"),
+        (250, 10.0, "selecting: 250/1000, 10 s, 25 %, about 30 s left"),
+        (999, 10.0, "selecting: 999/1000, 10 s, 99 %, about 0 s left"),
+        (10, 6.0, "selecting: 10/1000, 6 s, 1 %, about 10 min left"),
+        (10, 91.0, "selecting: 10/1000, 91 s, 1 %, about 2 h 30 min left"),
+        (1000, 12.3, "selecting: 1000/1000, 12 s"),
+    ],
+)
+def test_a_plain_line_says_how_far_and_how_long_still(done: int, elapsed_s: float, expected: str) -> None:
+    assert progress_line("selecting", done, 1000, elapsed_s) == expected
+
+
 def test_a_phase_that_fails_does_not_claim_to_be_complete(capfd: pytest.CaptureFixture[str]) -> None:
     def fail() -> None:
         with phase("embedding", 10) as done:
@@ -90,3 +105,4 @@ def test_on_a_terminal_a_phase_is_a_bar() -> None:
     assert "embedding" in shown
     assert "7/7" in shown
     assert "━" in shown
+    assert "0:00:00" in shown  # elapsed, and left

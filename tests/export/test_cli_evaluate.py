@@ -139,10 +139,11 @@ def test_runs_that_would_share_a_name_are_refused() -> None:
 def test_an_ensemble_is_evaluated_by_one_command(dataset: Path, ir_dir: Path, tmp_path: Path) -> None:
     second = Path(shutil.copytree(ir_dir, tmp_path / "second"))
     arguments = (dataset / "plate", "--ir", ir_dir, "--ensemble", second, "--out", tmp_path / "out", "--best", "1")
-    done = run("evaluate", *arguments)
+    done = run("evaluate", *arguments, "--coreset-parts", "3")
     assert done.returncode == 0, done.stderr
     results = read_results(tmp_path / "out" / "plate" / RESULTS)
     assert results.settings["ir"] == f"{ir_dir.name}, second"
+    assert results.settings["coreset_parts"] == "3"
     assert results.image.auroc == 1.0
 
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import tracemalloc
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.records import Float32Array, Int64Array
-from export.coreset import PROJECTION, project, select_greedy, select_random
+from export.coreset import PROJECTION, part_picks, project, select_composable, select_greedy, select_random
 
 
 def plain_loop(points: Float32Array, count: int, first: int) -> list[int]:
@@ -30,6 +33,12 @@ def covering_radius(points: Float32Array, picks: Int64Array | list[int]) -> floa
 
 def random_points(count: int, dimension: int, seed: int) -> Float32Array:
     return np.random.default_rng(seed).standard_normal((count, dimension), np.float32)
+
+
+def memory_mapped(points: Float32Array, directory: Path) -> Float32Array:
+    """The same points in a file."""
+    points.tofile(directory / "points.f32")
+    return np.memmap(directory / "points.f32", np.float32, "r", shape=points.shape)
 
 
 def clusters(seed: int) -> Float32Array:
@@ -135,6 +144,100 @@ def test_progress_ends_at_the_number_of_picks() -> None:
     picks = select_greedy(random_points(3000, 8, 7), 500, 0, reported.append)
     assert reported == sorted(set(reported))
     assert reported[-1] == len(picks) == 500
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_memory_mapped_points_give_the_picks_of_the_plain_loop(tmp_path: Path, seed: int) -> None:
+    data = random_points(20_000, 24, seed)  # three blocks
+    picks = select_greedy(memory_mapped(data, tmp_path), 300, seed).tolist()
+    assert picks == plain_loop(data, 300, picks[0])
+    assert picks == select_greedy(data, 300, seed).tolist()
+
+
+def test_selection_keeps_few_bytes_a_point_in_memory(tmp_path: Path) -> None:
+    points, dimension = 200_000, 64
+    data = memory_mapped(random_points(points, dimension, 12), tmp_path)
+    tracemalloc.start()
+    try:
+        select_greedy(data, 40, seed=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    constant = 12e6  # candidates by candidates, and one block of distances
+    assert peak < 20 * points + constant < 4 * dimension * points / 2
+
+
+def radius_of_greedy(points: Float32Array, count: int) -> float:
+    return covering_radius(points, plain_loop(points, count, 0))
+
+
+@given(
+    st.lists(st.tuples(*[st.integers(0, 9)] * 2), min_size=1, max_size=90),
+    st.integers(1, 60),
+    st.integers(1, 12),
+    st.integers(0, 2**32),
+)
+def test_picks_in_parts_are_different_points_within_the_proven_radius(
+    lattice: list[tuple[int, int]], count: int, parts: int, seed: int
+) -> None:
+    points = np.asarray(lattice, np.float32)
+    picks = select_composable(points, count, seed, parts)
+    assert 1 <= len(picks) <= count
+    assert set(picks.tolist()) <= set(range(len(points)))
+    assert len({lattice[pick] for pick in picks}) == len(picks)
+    each = part_picks(count, min(parts, len(points)))
+    proven = 2 * radius_of_greedy(points, each) + 2 * radius_of_greedy(points, count)
+    assert covering_radius(points, picks) <= proven + 1e-5
+
+
+@pytest.mark.parametrize("parts", [2, 3, 4, 16])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_picks_in_parts_cover_almost_as_well_as_exact_ones(parts: int, seed: int) -> None:
+    points = clusters(seed)
+    picks = select_composable(points, 200, seed, parts)
+    assert len(set(picks.tolist())) == 200
+    exact = covering_radius(points, select_greedy(points, 200, seed))
+    by_chance = covering_radius(points, select_random(len(points), 200, seed))
+    assert covering_radius(points, picks) < 1.5 * exact < by_chance
+
+
+def test_one_part_is_the_exact_selection() -> None:
+    points = clusters(2)
+    assert select_composable(points, 100, 0, 1).tolist() == select_greedy(points, 100, 0).tolist()
+
+
+def test_two_parts_give_every_pick_that_is_asked_for_each() -> None:
+    assert part_picks(100, 2) == 100  # the proven factor is 4
+    assert part_picks(100, 3) == 67
+    assert part_picks(100, 1000) == 1
+
+
+def test_more_parts_than_points_leave_nothing_out() -> None:
+    points = random_points(7, 3, 0)
+    assert sorted(select_composable(points, 7, 0, 50).tolist()) == list(range(7))
+
+
+def test_parts_follow_from_the_seed_and_from_their_number() -> None:
+    points = random_points(2000, 12, 4)
+    first = select_composable(points, 300, 5, 4).tolist()
+    assert select_composable(points, 300, 5, 4).tolist() == first
+    assert select_composable(points, 300, 5, 3).tolist() != first
+    assert select_composable(points, 300, 6, 4).tolist() != first
+
+
+def test_memory_mapped_points_are_selected_in_parts_alike(tmp_path: Path) -> None:
+    points = clusters(7)
+    mapped = select_composable(memory_mapped(points, tmp_path), 120, 0, 4)
+    assert mapped.tolist() == select_composable(points, 120, 0, 4).tolist()
+
+
+def test_progress_of_parts_grows_to_the_number_of_picks() -> None:
+    reported: list[int] = []
+    select_composable(random_points(3000, 8, 7), 500, 0, 4, reported.append)
+    assert reported == sorted(reported)
+    assert reported[-1] == 500
+    # Four parts of 750 points give 250 picks each, and 500 of these 1000 are picked again: 3 and 2 fifths of the work.
+    assert 300 in reported
 
 
 def test_random_picks_are_distinct_and_seeded() -> None:

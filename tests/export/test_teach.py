@@ -22,7 +22,7 @@ from edge.preprocess import prepare
 from edge.records import Box
 from export.calibrate import conformal_guarantee
 from export.metrics import best_f1
-from export.teach import TeachOptions, hold_out_count, teach
+from export.teach import TeachOptions, teach
 from tests.bundles import DEFECTIVE_PARTS, FRAME_SIZE, GOOD_PARTS, draw_good, make_frame
 from tests.disks import MakeDisk, run_with_file_limit
 
@@ -100,24 +100,6 @@ def test_only_the_bundle_lies_beside_what_was_there(options: TeachOptions) -> No
     assert list(options.out.parent.iterdir()) == [options.out]
 
 
-@pytest.mark.parametrize(
-    ("pictures", "rate", "share", "expected"),
-    [
-        (200, 0.01, None, 99),  # what the rate needs
-        (1000, 0.01, None, 200),  # a fifth: more than the rate needs
-        (100, 0.01, None, 50),  # never more than half
-        (209, 0.05, None, 41),
-        (5, 0.01, None, 2),
-        (5, 0.5, None, 1),
-        (100, 0.01, 0.3, 30),
-        (5, 0.01, 0.01, 1),
-        (5, 0.01, 0.9, 4),
-    ],
-)
-def test_as_many_are_held_out_as_the_rate_needs(pictures: int, rate: float, share: float | None, expected: int) -> None:
-    assert hold_out_count(pictures, rate, share) == expected
-
-
 def test_too_few_pictures_are_refused_with_how_many_are_needed(options: TeachOptions, pictures: Path) -> None:
     for path in list_pictures(pictures)[4:]:
         path.unlink()
@@ -191,6 +173,19 @@ def test_a_random_coreset_is_another_bank_of_the_same_size(options: TeachOptions
     bank = read_bundle(options.out).bank
     assert len(np.unique(bank, axis=0)) == len(bank)
     assert np.linalg.norm(bank - bank.mean(0)) < np.linalg.norm(greedy.bank - greedy.bank.mean(0))  # greedy goes far
+
+
+def test_selection_in_parts_is_another_bank_of_the_same_size_and_recorded(
+    options: TeachOptions, bundle_dir: Path
+) -> None:
+    manifest = teach(replace(options, coreset_parts=4))
+    exact = read_bundle(bundle_dir)
+    assert manifest.bank == exact.manifest.bank
+    assert manifest.settings["coreset_parts"] == "4"
+    assert "coreset_parts" not in exact.manifest.settings  # the identity is what it was before there were parts
+    bank = read_bundle(options.out).bank
+    assert len(np.unique(bank, axis=0)) == len(bank)
+    assert bank.tolist() != exact.bank.tolist()
 
 
 def test_a_directory_without_pictures_is_refused(options: TeachOptions, tmp_path: Path) -> None:
@@ -270,6 +265,7 @@ def test_an_ir_that_does_not_list_its_files_is_refused(options: TeachOptions, ir
         ({"name": "two words"}, "recipe name 'two words'"),
         ({"name": "x" * 65}, "recipe name"),
         ({"reweight_neighbours": 1}, "every score 0"),
+        ({"coreset": "random", "coreset_parts": 4}, "--coreset-parts 4: only greedy selection"),
         ({"method": "best_f1"}, "needs --defects"),
         ({"region": Box(200, 0, 100, 100)}, "--region.*300×100.*256×192"),
         ({"device": "NPU.3"}, r"device NPU\.3"),
@@ -349,7 +345,22 @@ def test_reweighting_is_taught_calibrated_and_recorded(options: TeachOptions) ->
     assert manifest.threshold.image < plain.threshold.image
 
 
-def test_a_disk_without_room_for_the_embeddings_is_refused_before_work(
+def test_a_disk_without_room_for_all_vectors_gives_the_same_bundle(
+    options: TeachOptions, make_disk: MakeDisk, bundle_dir: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    size = sum(path.stat().st_size for path in bundle_dir.rglob("*") if path.is_file())
+    # 15 pictures of 256 patches: projections (128 numbers) take 2.4 MB with a fifth to spare, vectors (152) 2.8 MB.
+    assert size < 4_500_000
+    out = make_disk(4700) / "plate"
+    identity = teach(replace(options, out=out)).identity
+    assert identity == read_bundle(bundle_dir).manifest.identity
+    said = capfd.readouterr().err
+    assert "GB free; with 0.0 GB the pictures would not have to be embedded twice" in said
+    assert "embedding again what was chosen: 15/15" in said
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_a_disk_without_room_for_the_projections_is_refused_before_work(
     options: TeachOptions, make_disk: MakeDisk
 ) -> None:
     refused(replace(options, out=make_disk(1024) / "plate"), ExportError, "GB of scratch space here.*are free")
@@ -358,7 +369,7 @@ def test_a_disk_without_room_for_the_embeddings_is_refused_before_work(
 def test_a_disk_that_fills_while_the_bundle_is_written_leaves_nothing(
     options: TeachOptions, make_disk: MakeDisk
 ) -> None:
-    # Room for the scratch file (15 · 256 · 152 · 4 bytes and a fifth), not for model, whole bank and golden frames.
+    # Room for the projections (15 · 256 · 128 · 4 bytes and a fifth), not for model, whole bank and golden frames.
     full = replace(options, out=make_disk(2900) / "plate", coreset_ratio=1.0)
     refused(full, ExportError, r"plate: cannot be written \(No space left on device\); nothing was left behind")
 
