@@ -41,6 +41,10 @@ class DeliveryError(PatchlineError):
     exit_code = 6
 
 
+class OutboxError(DeliveryError):
+    """Messages cannot be kept on disk: free space, mend the disk, or stop the process that holds the outbox."""
+
+
 class ExportError(PatchlineError):
     """A model cannot be converted or a product cannot be taught from what was given."""
 
