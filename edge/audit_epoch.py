@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from edge.audit_latency import Histogram
-from edge.audit_messages import HeardCrop, HeardVerdict
+from edge.audit_messages import HeardCrop, HeardVerdict, Tombstone
 from edge.audit_ranges import Range, RangeSet, size, subtract
 
 FIRST_SEQ = 1  # where a station's numbering begins in each epoch
 MAX_RANGES = 20_000  # of one epoch; beyond, the oldest gap is counted as missing for good
 MAX_AWAITED_CROPS = 1000  # of one epoch; beyond, the oldest is counted as missing for good
+MAX_JOINED = 1000  # tombstones of one epoch that give up only some of their range
 LATENCIES = ("live", "backlog", "queued")
 RANGE_SETS = ("received", "evicted", "unheard")
 
@@ -57,6 +58,7 @@ class EpochLedger:
         self.latency = {name: Histogram() for name in LATENCIES}
         self.was_away = False  # the audit had no session, and no live verdict has come since
         self._highest_backlog = -1
+        self._joined: dict[Range, int] = {}  # tombstones' ranges of which so many were given up, unknown which
         self._awaited_crops: OrderedDict[int, str] = OrderedDict()  # seq → sha256 that the verdict announced
         self._early_crops: OrderedDict[int, str] = OrderedDict()  # seq → sha256 that came before its verdict
 
@@ -68,7 +70,8 @@ class EpochLedger:
     @property
     def last(self) -> int | None:
         """The highest number heard of; None as long as none was."""
-        return max((last for last in (self.received.last, self.evicted.last) if last is not None), default=None)
+        heard_of = (self.received.last, self.evicted.last, *(last for _, last in self._joined))
+        return max((last for last in heard_of if last is not None), default=None)
 
     def take_verdict(self, verdict: HeardVerdict, arrival: Arrival, *, crops: bool) -> bool:
         """Enter one verdict. False: it had come before.
@@ -113,12 +116,16 @@ class EpochLedger:
                 self._early_crops.popitem(last=False)
                 self.counts["crops_without_verdict"] += 1
 
-    def take_tombstone(self, first: int, last: int) -> None:
+    def take_tombstone(self, tombstone: Tombstone) -> None:
         """Enter verdicts that the station gave up."""
-        if len(self.evicted) >= MAX_RANGES:
+        self.counts["tombstones"] += 1
+        first, last = tombstone.first, tombstone.last
+        if len(self.evicted) >= MAX_RANGES or len(self._joined) >= MAX_JOINED:
             self.counts["tombstones_beyond_memory"] += 1  # what they explain stays missing
-        else:
+        elif tombstone.count == last - first + 1:
             self.evicted.add(first, last)
+        else:
+            self._joined[first, last] = tombstone.count
 
     def interrupt(self) -> None:
         """The audit had no session for a while: what is missing now may have come just then."""
@@ -137,7 +144,7 @@ class EpochLedger:
 
     def unexplained(self, until: int | None = None) -> list[Range]:
         """Of the gaps, what neither a tombstone nor an absence of the audit explains."""
-        return list(subtract(subtract(self.gaps(until), self.evicted), self.unheard))
+        return list(subtract(subtract(self.gaps(until), self._given_up()), self.unheard))
 
     def missing(self, until: int | None = None) -> int:
         """How many verdicts are missing without explanation."""
@@ -146,11 +153,11 @@ class EpochLedger:
     def evicted_gaps(self, until: int | None = None) -> int:
         """How many did not come because the station gave them up."""
         gaps = self.gaps(until)
-        return size(gaps) - size(subtract(gaps, self.evicted))
+        return size(gaps) - size(subtract(gaps, self._given_up()))
 
     def unheard_gaps(self, until: int | None = None) -> int:
         """How many did not come and may have been sent while the audit had no session."""
-        gaps = list(subtract(self.gaps(until), self.evicted))
+        gaps = list(subtract(self.gaps(until), self._given_up()))
         return size(gaps) - size(subtract(gaps, self.unheard))
 
     def missing_crops(self) -> int:
@@ -169,6 +176,7 @@ class EpochLedger:
             "latency": {name: histogram.state() for name, histogram in self.latency.items()},
             "was_away": self.was_away,
             "highest_backlog": self._highest_backlog,
+            "joined": [[*ends, count] for ends, count in self._joined.items()],
             "awaited_crops": [list(item) for item in self._awaited_crops.items()],
             "early_crops": [list(item) for item in self._early_crops.items()],
         }
@@ -180,9 +188,21 @@ class EpochLedger:
         self.latency = {name: Histogram.restore(state["latency"][name]) for name in LATENCIES}
         self.was_away = state["was_away"]
         self._highest_backlog = state["highest_backlog"]
+        self._joined = {(first, last): count for first, last, count in state["joined"]}
         self._awaited_crops.update((seq, sha256) for seq, sha256 in state["awaited_crops"])
         self._early_crops.update((seq, sha256) for seq, sha256 in state["early_crops"])
         self.received, self.evicted, self.unheard = (RangeSet(ranges.get(name, [])) for name in RANGE_SETS)
+
+    def _given_up(self) -> RangeSet:
+        """What tombstones explain: one that gives up some of its range does so if no more than that did not come."""
+        if not self._joined:
+            return self.evicted
+        given_up = RangeSet(self.evicted)
+        for (first, last), count in self._joined.items():
+            expected = [(max(first, self.expected_from or first), last)]
+            if size(subtract(subtract(expected, self.received), self.evicted)) <= count:
+                given_up.add(first, last)
+        return given_up
 
     def _count_repeat(self, arrival: Arrival) -> None:
         self.counts["redelivered" if arrival.redelivered else "duplicates"] += 1
@@ -217,7 +237,7 @@ class EpochLedger:
     def _bound(self) -> None:
         if len(self.received) > MAX_RANGES:
             gap = self.received.close_lowest_gap()
-            unexplained = subtract(subtract([gap], self.evicted), self.unheard)
+            unexplained = subtract(subtract([gap], self._given_up()), self.unheard)
             self.counts["missing_for_good"] += size(unexplained)
 
     def _expect_crop(self, seq: int, sha256: str) -> None:

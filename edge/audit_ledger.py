@@ -46,6 +46,7 @@ class StationLedger:
         self.alarms: set[str] = set()  # codes that are active
         self.counts: Counter[str] = Counter()
         self.clock_ahead_ms: float | None = None  # this machine's clock minus the station's is at most this
+        self.heard_live = False  # a live verdict: what the station begins from then on, it begins under our eyes
         self.was_away = False  # the audit had no session, and no live verdict has come since
 
     @property
@@ -60,6 +61,7 @@ class StationLedger:
             "alarms": sorted(self.alarms),
             "counts": dict(self.counts),
             "clock_ahead_ms": self.clock_ahead_ms,
+            "heard_live": self.heard_live,
             "was_away": self.was_away,
         }
 
@@ -69,6 +71,7 @@ class StationLedger:
         self.alarms = set(state["alarms"])
         self.counts.update(state["counts"])
         self.clock_ahead_ms = state["clock_ahead_ms"]
+        self.heard_live = state["heard_live"]
         self.was_away = state["was_away"]
 
 
@@ -154,15 +157,16 @@ class Ledger:
             station.counts["late_epoch_verdicts"] += 1
         if not verdict.backlog:
             station.was_away = False
+            station.heard_live = True
             if not queued:
                 ahead_ms = 1e3 * (heard.received_at_s - verdict.captured_at_s) - verdict.latency_ms
-                station.clock_ahead_ms = min(ahead_ms, station.clock_ahead_ms or ahead_ms)
+                before_ms = station.clock_ahead_ms
+                station.clock_ahead_ms = ahead_ms if before_ms is None else min(ahead_ms, before_ms)
 
     def _take_tombstone(self, tombstone: Tombstone) -> None:
         epoch = self._epoch(tombstone.base, tombstone.epoch)
         if epoch is not None:
-            epoch.take_tombstone(tombstone.first, tombstone.last)
-            epoch.counts["tombstones"] += 1
+            epoch.take_tombstone(tombstone)
 
     def _take_status(self, heard: HeardStatus) -> None:
         station = self._station(heard.base)
@@ -204,7 +208,7 @@ class Ledger:
 
     def _new_epoch(self, station: StationLedger, number: int) -> EpochLedger:
         """An epoch that begins while the audit listens is expected from its first verdict on."""
-        began_now = station.newest is not None and number > station.newest.epoch
+        began_now = station.heard_live and station.newest is not None and number > station.newest.epoch
         epoch = EpochLedger(station.base, number, FIRST_SEQ if began_now else self.expectation.from_seq)
         epoch.was_away = began_now and station.was_away
         return epoch

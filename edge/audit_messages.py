@@ -26,7 +26,9 @@ SUFFIXES = ("verdict", "tombstone", "status", "alarm/+")
 CROP_SUFFIX = "crop/+"
 
 _LARGEST_INTEGER = 2**63 - 1
+_LATEST_S = 253_402_300_800  # the year 10000
 _LARGEST_CONTROL_BYTES = 4096  # of a tombstone or an alarm; ours have less than a quarter
+_MAY_CHANGE = frozenset({"backlog", "crop_sha256"})  # sent late; its picture was given up meanwhile
 _WORD = re.compile(r"[a-z0-9_]{1,40}")
 _NUMBER = re.compile(r"[0-9]{1,19}")
 
@@ -39,6 +41,7 @@ class Heard:
     payload: bytes
     received_at_s: float  # wall clock of this machine, seconds since 1970-01-01 UTC
     redelivered: bool = False  # the broker says that it had sent it to us before
+    retained: bool = False  # the broker kept it for whoever subscribes: nobody sent it now
     packet_id: int = 0
     user_properties: tuple[tuple[str, str], ...] = ()
 
@@ -56,7 +59,7 @@ class HeardVerdict:
     reason: Reason
     backlog: bool
     crop_sha256: str  # empty: no crop is announced
-    digest: bytes  # of all but `backlog`, which may differ when the same verdict comes again
+    digest: bytes  # of all that stays the same when the same verdict comes again
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,7 @@ class Tombstone:
     epoch: int
     first: int
     last: int
+    count: int  # how many of `first` to `last`: fewer than all only where the station had to join ranges
     reason: str
 
 
@@ -129,6 +133,8 @@ def read_message(heard: Heard) -> Message:
     ours = all(re.fullmatch(TOPIC_LEVEL, level) for level in levels[:BASE_LEVELS])
     if not ours or len(suffix) != depth or suffix[0] not in readers:
         return Unusable("foreign", f"{heard.topic}: no topic of a station")
+    if heard.retained and suffix[0] not in {"status", "alarm"}:
+        return Unusable(suffix[0], f"{heard.topic}: is retained, which a station never asks for; clear it")
     try:
         return readers[suffix[0]](base, heard)
     except _Malformed as problem:
@@ -163,9 +169,9 @@ def _read_tombstone(base: str, heard: Heard) -> Tombstone:
     if not all(_is_count(number) for number in numbers):
         raise _Malformed(f"epoch, first, last, count: expected integers from 0, got {numbers}")
     epoch, first, last, count = (int(number) for number in numbers if number is not None)
-    if count != last - first + 1 or count < 1:
-        raise _Malformed(f"count: expected {last - first + 1} for {first} to {last}, got {count}")
-    return Tombstone(base, epoch, first, last, _word(values, "reason"))
+    if not 1 <= count <= last - first + 1:
+        raise _Malformed(f"count: expected 1 to {last - first + 1} for {first} to {last}, got {count}")
+    return Tombstone(base, epoch, first, last, count, _word(values, "reason"))
 
 
 def _read_status(base: str, heard: Heard) -> HeardStatus:
@@ -243,6 +249,8 @@ def _keeps(rule: Mapping[str, Any], value: object) -> bool:
     if isinstance(value, str):
         return len(value) <= rule.get("maxLength", len(value)) and bool(re.search(rule.get("pattern", ""), value))
     assert isinstance(value, int | float)
+    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
+        return False  # math.isfinite would raise
     return math.isfinite(value) and rule.get("minimum", value) <= value <= rule.get("maximum", value)
 
 
@@ -255,6 +263,8 @@ def _check_sense(base: str, values: Mapping[str, Any]) -> None:
     station, outcome = values["station"], values["verdict"]
     if station != _station(base):
         raise _Malformed(f"station: expected {_station(base)} as in the topic, got {station}")
+    if not 0 <= values["time"] <= _LATEST_S:
+        raise _Malformed(f"time: expected seconds since 1970 up to the year 9999, got {values['time']}")
     if values["id"] != verdict_id(station, values["epoch"], values["seq"]):
         raise _Malformed(f"id: expected station, epoch and seq joined by '-', got {values['id']}")
     if values["ok"] != int(outcome == Outcome.PASS):
@@ -264,7 +274,7 @@ def _check_sense(base: str, values: Mapping[str, Any]) -> None:
 
 
 def _digest(values: Mapping[str, Any]) -> bytes:
-    lasting = {key: value for key, value in values.items() if key != "backlog"}
+    lasting = {key: value for key, value in values.items() if key not in _MAY_CHANGE}
     return hashlib.blake2b(json.dumps(lasting, sort_keys=True).encode(), digest_size=8).digest()
 
 

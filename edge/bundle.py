@@ -12,7 +12,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -169,7 +169,7 @@ def read_bundle(directory: Path) -> Bundle:
     if not directory.is_dir():
         raise BundleError(f"{directory}: no such directory; make a bundle with patchline-export teach")
     manifest = read_json(directory / MANIFEST, Manifest)
-    if manifest.identity != compute_identity(manifest):
+    if manifest.identity != _written_identity(directory / MANIFEST):
         raise BundleError(f"{directory / MANIFEST}: edited after it was made; teach again or copy it again")
     contents = {name: read_verified(directory, name, record) for name, record in manifest.files.items()}
     missing = {MODEL_XML, MODEL_BIN, BANK} - contents.keys()
@@ -187,9 +187,7 @@ def read_bundle(directory: Path) -> Bundle:
 
 def compute_identity(manifest: Manifest) -> str:
     """Sha256 over the manifest's canonical JSON without `identity` and `created_at`, file hashes included."""
-    contents = manifest.model_dump(mode="json", exclude={"identity", "created_at"})
-    canonical = json.dumps(contents, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return _hash_contents(manifest.model_dump(mode="json"))
 
 
 def seal(manifest: Manifest) -> Manifest:
@@ -202,6 +200,17 @@ def encode_bank(vectors: Float32Array) -> bytes:
     stream = io.BytesIO()
     np.save(stream, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
     return stream.getvalue()
+
+
+def _written_identity(path: Path) -> str:
+    """Of what the file says, not of what it is read as: newer versions know more fields, with defaults."""
+    return _hash_contents(json.loads(path.read_bytes()))
+
+
+def _hash_contents(contents: Mapping[str, Any]) -> str:
+    kept = {key: value for key, value in contents.items() if key not in {"identity", "created_at"}}
+    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _bank(path: Path, contents: bytes, manifest: Manifest) -> Float32Array:

@@ -8,17 +8,23 @@ were held out, as they are and with drawn defects (`export.synthetic_defects`).
 from __future__ import annotations
 
 import itertools
+import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import openvino as ov
+from rich.console import Console
+from rich.table import Table
+from threadpoolctl import ThreadpoolController
 
-from edge.atomic import write_directory
+from edge.atomic import write_directory, write_file
 from edge.bank import Search
+from edge.bench import cpu_model
 from edge.bundle import MANIFEST, Bundle, Manifest, read_bundle, seal
 from edge.embedder import Precision
 from edge.errors import ExportError
@@ -30,7 +36,8 @@ from edge.terminal import phase, say
 from export.metrics import auroc
 from export.recipe import CALIBRATION_PICTURES, import_quantize, load_inputs
 from export.synthetic_defects import spoil
-from export.teach import TeachOptions, teach
+from export.teach import teach
+from export.teach_options import TeachOptions, recipe_of, refuse_early
 
 SHARES = (1.0, 0.3, 0.1, 0.03, 0.01)  # of the coreset ratio asked for, tried in this order
 SEARCHES: tuple[Search, ...] = ("exact", "fast")
@@ -75,6 +82,14 @@ class _Taught:
     alternative: Alternative
 
 
+def fit(options: TeachOptions, budget_ms: float) -> Fitted:
+    """`teach_within`, with an int8 IR made of `options.ir` where that can be done."""
+    refuse_early(options, read_ir_description(options.ir))
+    with tempfile.TemporaryDirectory(prefix="patchline-") as scratch:
+        int8 = quantised_ir(options, Path(scratch) / "int8")
+        return teach_within(options, budget_ms, [options.ir, *([] if int8 is None else [int8])])
+
+
 def teach_within(options: TeachOptions, budget_ms: float, irs: Sequence[Path], frames: int = FRAMES) -> Fitted:
     """Teach with every IR and arithmetic of this machine, from the largest bank down until `budget_ms` is met.
 
@@ -90,9 +105,8 @@ def teach_within(options: TeachOptions, budget_ms: float, irs: Sequence[Path], f
         ExportError: no setting meets the budget, or as `teach`.
         PatchlineError: as `teach`.
     """
-    if options.out.exists() and not options.replace:
-        raise ExportError(f"{options.out}: exists already; give another --out, or --replace")
-    name = options.name or options.out.name
+    refuse_early(options, read_ir_description(options.ir))
+    name = recipe_of(options)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.out.parent, prefix=f".{options.out.name}.budget.") as scratch:
         taught: list[_Taught] = []
@@ -144,6 +158,51 @@ def describe(alternative: Alternative) -> str:
         f"{alternative.ir_precision} IR, {alternative.arithmetic}, {100 * alternative.coreset_ratio:g} % bank, "
         f"{alternative.search} search"
     )
+
+
+def print_alternatives(alternatives: Sequence[Alternative], chosen: Alternative, budget_ms: float) -> None:
+    """A table for people, on standard output."""
+    table = Table(title=f"Latency budget {budget_ms:g} ms, 99th percentile of a failed part", title_justify="left")
+    for title in ("IR", "arithmetic", "bank", "search", "pass p50", "fail p99", "AUROC", "found", ""):
+        table.add_column(title, justify="left" if title in {"IR", "arithmetic", "search", ""} else "right")
+    for entry in alternatives:
+        note = "chosen" if entry is chosen else "" if entry.meets(budget_ms) else "too slow"
+        table.add_row(
+            entry.ir_precision,
+            entry.arithmetic,
+            f"{100 * entry.coreset_ratio:g} %, {entry.vectors}",
+            entry.search,
+            f"{entry.pass_ms:.1f} ms",
+            f"{entry.fail_ms:.1f} ms",
+            f"{100 * entry.auroc:.2f}",
+            f"{100 * entry.found:.0f} %",
+            note,
+            style="bold" if entry is chosen else "",
+        )
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    console.print(
+        "AUROC and found: held-out good parts against the same parts with drawn defects; compare, do not quote."
+    )
+
+
+def write_alternatives(fitted: Fitted, budget_ms: float, path: Path) -> None:
+    """Everything that was tried, as JSON.
+
+    Raises:
+        ExportError: the disk refuses.
+    """
+    report = {
+        "budget_ms": budget_ms,
+        "machine": cpu_model(),
+        "bundle": fitted.manifest.identity,
+        "chosen": asdict(fitted.chosen),
+        "alternatives": [asdict(entry) for entry in fitted.alternatives],
+    }
+    try:
+        write_file(path, (json.dumps(report, indent=2) + "\n").encode())
+    except OSError as error:
+        raise ExportError(f"--budget-report {path}: cannot be written ({error.strerror})") from error
 
 
 def quantised_ir(options: TeachOptions, out: Path) -> Path | None:
@@ -202,7 +261,8 @@ def _measure(
     count: int,
 ) -> Alternative:
     good, bad = pictures
-    with phase(f"timing {search} search", 2 * count) as done:
+    as_the_line_does = ThreadpoolController().select(threading_layer="pthreads").limit(limits=1)
+    with as_the_line_does, phase(f"timing {search} search", 2 * count) as done:
         passing, good_scores = _time(inspector, good, count, want_map=False)
         done(count)
         failing, bad_scores = _time(inspector, bad, count, want_map=True)

@@ -17,6 +17,7 @@ from edge.pictures import list_pictures
 from edge.records import Box
 from edge.terminal import run_app, say
 from export import cli_evaluate
+from export.budget import fit, print_alternatives, write_alternatives
 from export.cli_experiments import experiment
 from export.cli_options import (
     Arithmetic,
@@ -32,6 +33,8 @@ from export.cli_options import (
     RateOption,
     RatioOption,
     ReplaceOption,
+    Search,
+    SearchOption,
     SeedOption,
     SkipOption,
 )
@@ -165,43 +168,59 @@ def teach_command(
     threshold: Annotated[Method, typer.Option(help="How the threshold is found.")] = Method.CONFORMAL,
     sigmas: Annotated[float, typer.Option(help="mean_sigma: mean + sigmas · deviation of held-out parts.")] = 3.0,
     defects: Annotated[Path | None, typer.Option(help="best_f1: pictures of defective parts.")] = None,
+    search: SearchOption = Search.FAST,
     reweight_neighbours: NeighboursOption = 0,
     region: Annotated[str | None, typer.Option(help="Region of interest: X,Y,WIDTH,HEIGHT in pixels.")] = None,
     mask: Annotated[Path | None, typer.Option(help="Picture of the frame's size, white where to ignore.")] = None,
     device: DeviceOption = "CPU",
     arithmetic: ArithmeticOption = Arithmetic.F32,
+    latency_budget_ms: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Let 99 % of all frames take no longer on this machine: arithmetic, bank size (--coreset-ratio at the "
+            "most) and search are then chosen by measuring, int8 among them if --ir is f32.",
+        ),
+    ] = None,
+    budget_report: Annotated[Path | None, typer.Option(help="Every setting that was tried, as JSON.")] = None,
     seed: SeedOption = 0,
     skip_bad: SkipOption = False,
     allow_random: RandomOption = False,
     replace: ReplaceOption = False,
 ) -> None:
     """Teach a product from pictures of good parts and write its bundle. Needs no torch."""
-    manifest = teach(
-        TeachOptions(
-            ir=ir,
-            images=images,
-            out=out,
-            name=name,
-            coreset_ratio=coreset_ratio,
-            coreset=coreset.value,
-            coreset_parts=coreset_parts,
-            hold_out=hold_out,
-            method=threshold.value,
-            false_reject_rate=false_reject_rate,
-            sigmas=sigmas,
-            defects=defects,
-            reweight_neighbours=reweight_neighbours,
-            region=None if region is None else parse_box(region),
-            mask=mask,
-            device=device,
-            precision=arithmetic.value,
-            seed=seed,
-            skip_bad=skip_bad,
-            allow_random=allow_random,
-            replace=replace,
-        )
+    options = TeachOptions(
+        ir=ir,
+        images=images,
+        out=out,
+        name=name,
+        coreset_ratio=coreset_ratio,
+        coreset=coreset.value,
+        coreset_parts=coreset_parts,
+        hold_out=hold_out,
+        method=threshold.value,
+        false_reject_rate=false_reject_rate,
+        sigmas=sigmas,
+        defects=defects,
+        search=search.value,
+        reweight_neighbours=reweight_neighbours,
+        region=None if region is None else parse_box(region),
+        mask=mask,
+        device=device,
+        precision=arithmetic.value,
+        seed=seed,
+        skip_bad=skip_bad,
+        allow_random=allow_random,
+        replace=replace,
     )
-    _say_bundle(manifest, out)
+    if latency_budget_ms is None:
+        _say_bundle(teach(options), out)
+    else:
+        fitted = fit(options, latency_budget_ms)
+        print_alternatives(fitted.alternatives, fitted.chosen, latency_budget_ms)
+        if budget_report is not None:
+            write_alternatives(fitted, latency_budget_ms, budget_report)
+        _say_bundle(fitted.manifest, out)
 
 
 @app.callback(invoke_without_command=True)

@@ -24,6 +24,13 @@ class Coreset(StrEnum):
     RANDOM = "random"
 
 
+class Search(StrEnum):
+    """How the line searches the memory bank."""
+
+    EXACT = "exact"
+    FAST = "fast"
+
+
 RatioOption = Annotated[float, typer.Option(min=1e-5, max=1.0, help="Share of all patches kept in the memory bank.")]
 CoresetOption = Annotated[
     Coreset, typer.Option(help="Which patches are kept; random is a baseline for experiments, far worse when few are.")
@@ -34,12 +41,16 @@ PartsOption = Annotated[
         "--coreset-parts",
         min=1,
         max=1000,
-        help="Select greedily in so many parts, then among their picks: faster for banks of 50,000 and more, nearly as "
-        "good. 1: exact.",
+        help="Select greedily in so many parts, then among their picks: less time where there are millions of patches, "
+        "a bank nearly as good. 1: exact.",
     ),
 ]
 RateOption = Annotated[
     float, typer.Option(min=1e-6, max=0.5, help="Share of good parts that may be rejected (conformal threshold).")
+]
+SearchOption = Annotated[
+    Search,
+    typer.Option(help="Of the memory bank: fast gives the same scores, and nearly the same maps (within 0.2 %)."),
 ]
 SeedOption = Annotated[int, typer.Option(min=0, help="Every random choice follows from it.")]
 ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace --out if it exists.")]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import shutil
@@ -78,6 +79,16 @@ def test_an_edited_threshold_is_refused(copied: Path) -> None:
     edit(copied, lambda manifest: manifest["threshold"].update(image=1e9))
     with pytest.raises(BundleError, match=r"manifest\.json: edited after it was made"):
         read_bundle(copied)
+
+
+def test_a_bundle_from_before_a_setting_existed_is_read_with_its_default(copied: Path) -> None:
+    contents = json.loads((copied / MANIFEST).read_bytes())
+    del contents["scoring"]["search"]
+    kept = {key: value for key, value in contents.items() if key not in {"identity", "created_at"}}
+    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    contents["identity"] = hashlib.sha256(canonical.encode()).hexdigest()
+    (copied / MANIFEST).write_text(json.dumps(contents), encoding="utf-8")
+    assert read_bundle(copied).manifest.scoring.search == "exact"
 
 
 def test_another_schema_version_is_refused(copied: Path) -> None:
