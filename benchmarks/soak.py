@@ -1,221 +1,73 @@
-"""Soak: thousands of simulated frames through the real service and a real broker: `make soak`.
+"""Soak: what the promises are worth over thousands of frames, hundreds of kills and a long outage: `make soak`.
 
-A ledger on the subscriber's side says whether every frame had exactly one verdict; the service's memory, threads and
-descriptors are sampled from outside. Exit code 1 if a promise is broken.
+1. Undisturbed: every frame has exactly one verdict, and memory, threads and descriptors stay.
+2. Kills of the service and of its broker: nothing lost, order kept, few repeats.
+3. No broker for many verdicts: they wait on disk, and are delivered faster than the line makes new ones.
+
+Each part is left out by giving it 0. Exit code 1 if a promise is broken.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
 import sys
-import tempfile
-import threading
-import time
-from collections import Counter
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import psutil
-from paho.mqtt.client import Client, MQTTMessage, MQTTv5
-from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from rich.table import Table
 
-from demo.broker import EmbeddedBroker
-from tests.brokers import Mosquitto, find_mosquitto
+from benchmarks.soak_kills import run_kills
+from benchmarks.soak_offline import run_offline
+from benchmarks.soak_steady import run_steady
 
 ROOT = Path(__file__).resolve().parents[1]
-CONFIG = ROOT / "configs" / "demo.toml"
-SAMPLE_S = 2.0
-SETTLED_FRAMES = 1000  # memory is compared from here on
-MEMORY_GROWTH = 0.05
-FRAME_TIMEOUT_S = 0.5  # a soak that is slower than this per frame has hung
 
 console = Console(highlight=False)
 
 
-class Broker(Protocol):
-    """A broker that runs."""
-
-    host: str
-
-    @property
-    def port(self) -> int:
-        """Where it listens."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """The service, seen from outside."""
-
-    verdicts: int
-    memory_mb: float
-    threads: int
-    descriptors: int
-
-
-class Ledger:
-    """Counts every verdict by (epoch, seq) and by frame."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.frames: Counter[int] = Counter()
-        self.keys: Counter[tuple[int, int]] = Counter()
-        self.outcomes: Counter[str] = Counter()
-        self.latencies_ms: list[float] = []
-        self.stopped = threading.Event()
-        self._client = Client(CallbackAPIVersion.VERSION2, client_id="soak-ledger", protocol=MQTTv5)
-        subscribed = threading.Event()
-        self._client.on_connect = lambda client, *_: client.subscribe("patchline/#", qos=1)
-        self._client.on_subscribe = lambda *_: subscribed.set()
-        self._client.on_message = self._on_message
-        self._client.connect(host, port)
-        self._client.loop_start()
-        if not subscribed.wait(10):
-            raise SystemExit("the ledger could not subscribe")
-
-    def close(self) -> None:
-        """Leave the broker."""
-        self._client.disconnect()
-        self._client.loop_stop()
-
-    def _on_message(self, client: Client, userdata: object, message: MQTTMessage) -> None:
-        del client, userdata
-        if message.topic.endswith("/status"):
-            if message.payload == b"stopped":
-                self.stopped.set()
-        elif message.topic.endswith("/verdict"):
-            verdict: dict[str, Any] = json.loads(message.payload)
-            self.frames[verdict["frame"]] += 1
-            self.keys[verdict["epoch"], verdict["seq"]] += 1
-            self.outcomes[verdict["verdict"]] += 1
-            self.latencies_ms.append(verdict["latency_ms"])
-
-
 def main() -> int:
-    """Run the soak and print its report."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--frames", type=int, default=10_000)
-    parser.add_argument("--bundle", type=Path, default=ROOT / "demo" / "out" / "bundle")
-    parser.add_argument("--broker", choices=("mosquitto", "embedded"), default="mosquitto")
-    parser.add_argument("--json", type=Path, default=None)
-    arguments = parser.parse_args()
-    if not (arguments.bundle / "manifest.json").is_file():
-        raise SystemExit(f"{arguments.bundle}: no bundle there; `make demo` makes one")
-    with tempfile.TemporaryDirectory(prefix="patchline-soak-") as scratch, _start(arguments.broker, scratch) as broker:
-        ledger = Ledger(broker.host, broker.port)
-        try:
-            samples, seconds, code = _soak(broker, ledger, arguments.bundle, arguments.frames, Path(scratch))
-        finally:
-            ledger.close()
-    report = _report(ledger, samples, arguments.frames, seconds, code)
-    _print(report)
+    """Run the parts and print what they saw."""
+    arguments = _parser().parse_args()
+    bundle: Path = arguments.bundle
+    if not (bundle / "manifest.json").is_file():
+        raise SystemExit(f"{bundle}: no bundle there; `make demo` makes one")
+    report: dict[str, dict[str, Any]] = {}
+    if arguments.frames:
+        report["undisturbed"] = run_steady(bundle, arguments.frames, arguments.broker)
+        _print("undisturbed", report)
+    if arguments.kills or arguments.broker_kills:
+        report["kills"] = run_kills(bundle, arguments.kills, arguments.broker_kills, arguments.seed)
+        _print("kills", report)
+    if arguments.offline:
+        report["offline"] = run_offline(bundle, arguments.offline, arguments.line_fps)
+        _print("offline", report)
     if arguments.json is not None:
         arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    return 0 if report["passed"] else 1
+    return 0 if all(part["passed"] for part in report.values()) else 1
 
 
-def _start(kind: str, scratch: str) -> AbstractContextManager[Broker]:
-    if kind == "embedded":
-        return EmbeddedBroker()
-    if find_mosquitto() is None:
-        raise SystemExit("mosquitto is not installed; give --broker embedded")
-    return Mosquitto(Path(scratch), "max_queued_messages 0")
-
-
-def _soak(broker: Broker, ledger: Ledger, bundle: Path, frames: int, scratch: Path) -> tuple[list[Sample], float, int]:
-    """Run the service to its end, sampling it."""
-    environment = {
-        **os.environ,
-        "PATCHLINE_BUNDLE": str(bundle.resolve()),
-        "PATCHLINE_MQTT__HOST": broker.host,
-        "PATCHLINE_MQTT__PORT": str(broker.port),
-        "PATCHLINE_SOURCE__FRAMES": str(frames),
-        "PATCHLINE_SOURCE__FPS": "1000",  # faster than any inspection: the buffers are always full
-        "PATCHLINE_SERVICE__DRAIN_TIMEOUT_S": "60",
-    }
-    command = [str(Path(sys.executable).parent / "patchline-edge"), "run", "--config", str(CONFIG)]
-    samples: list[Sample] = []
-    log = scratch / "service.log"
-    started = time.monotonic()
-    with log.open("w") as stream, subprocess.Popen(command, env=environment, stderr=stream) as process:
-        watched = psutil.Process(process.pid)
-        while process.poll() is None:
-            time.sleep(SAMPLE_S)
-            _sample(watched, ledger, samples)
-            if time.monotonic() - started > 60 + frames * FRAME_TIMEOUT_S:
-                process.kill()
-    seconds = time.monotonic() - started
-    ledger.stopped.wait(30)
-    if process.returncode:
-        console.print("\n".join(log.read_text().splitlines()[-5:]))
-    return samples, seconds, process.returncode
-
-
-def _sample(watched: psutil.Process, ledger: Ledger, samples: list[Sample]) -> None:
-    try:
-        sample = Sample(
-            verdicts=sum(ledger.outcomes.values()),
-            memory_mb=watched.memory_info().rss / 1e6,
-            threads=watched.num_threads(),
-            descriptors=watched.num_fds(),
-        )
-    except psutil.Error:
-        return
-    samples.append(sample)
-    if len(samples) % 15 == 0:
-        console.print(
-            f"{sample.verdicts} verdicts, {sample.memory_mb:.0f} MB, {sample.threads} threads, "
-            f"{sample.descriptors} descriptors"
-        )
-
-
-def _report(ledger: Ledger, samples: list[Sample], frames: int, seconds: float, code: int) -> dict[str, Any]:
-    # The last samples are left out: a service that is shutting down has fewer threads and descriptors.
-    settled = [sample for sample in samples if SETTLED_FRAMES <= sample.verdicts < frames]
-    once = sum(1 for frame in range(frames) if ledger.frames[frame] == 1)
-    report: dict[str, Any] = {
-        "frames": frames,
-        "exactly_one_verdict": once,
-        "missing": sum(1 for frame in range(frames) if ledger.frames[frame] == 0),
-        "repeated_keys": sum(count - 1 for count in ledger.keys.values()),
-        "outcomes": dict(ledger.outcomes),
-        "seconds": round(seconds, 1),
-        "fps": round(frames / seconds, 1),
-        "exit_code": code,
-        "samples": len(settled),
-    }
-    if settled:
-        # Noise of single samples is taken out: the median of the first and of the last tenth.
-        tenth = max(1, len(settled) // 10)
-        first = sorted(sample.memory_mb for sample in settled[:tenth])[tenth // 2]
-        last = sorted(sample.memory_mb for sample in settled[-tenth:])[tenth // 2]
-        report |= {
-            "memory_mb_first": round(first, 1),
-            "memory_mb_last": round(last, 1),
-            "memory_growth": round(last / first - 1, 4),
-            "threads": sorted({sample.threads for sample in settled}),
-            "descriptors": sorted({sample.descriptors for sample in settled}),
-        }
-    report["passed"] = bool(
-        settled
-        and once == frames
-        and code == 0
-        and report["memory_growth"] < MEMORY_GROWTH
-        and len(report["threads"]) == 1
-        and len(report["descriptors"]) == 1
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    return report
+    add = parser.add_argument
+    add("--frames", type=int, default=10_000, help="frames of the undisturbed run (%(default)s)")
+    add("--kills", type=int, default=200, help="kills of the service (%(default)s)")
+    add("--broker-kills", type=int, default=50, help="kills of the broker (%(default)s)")
+    add("--offline", type=int, default=100_000, help="verdicts without a broker (%(default)s)")
+    add("--line-fps", type=float, default=12.0, help="frames/s of the line while it catches up (%(default)s)")
+    add("--seed", type=int, default=0, help="of the kills' moments (%(default)s)")
+    add("--bundle", type=Path, default=ROOT / "demo" / "out" / "bundle", help="(%(default)s)")
+    add("--broker", choices=("mosquitto", "embedded"), default="mosquitto", help="of the undisturbed run")
+    add("--json", type=Path, default=None, help="also write the report to this file")
+    return parser
 
 
-def _print(report: dict[str, Any]) -> None:
-    table = Table(title="Soak", show_header=False)
-    for key, value in report.items():
+def _print(part: str, report: dict[str, dict[str, Any]]) -> None:
+    table = Table(title=f"Soak: {part}", show_header=False)
+    for key, value in report[part].items():
         table.add_row(key.replace("_", " "), str(value))
     console.print(table)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import faiss
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from edge.records import Float32Array, Int64Array
 
@@ -24,7 +26,12 @@ class Peak:
 
 
 class Bank(Protocol):
-    """What scoring asks of a memory bank. Not for use from several threads at once."""
+    """What scoring asks of a memory bank. Several threads may ask at once."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of each search."""
+        ...
 
     @property
     def size(self) -> int:
@@ -56,13 +63,16 @@ _LEAST_DIMENSION = 192
 class ExactBank:
     """Exhaustive search by faiss: the reference."""
 
-    def __init__(self, vectors: Float32Array) -> None:
-        """Index `vectors` (n, dim); n ≥ 1."""
+    def __init__(self, vectors: Float32Array, threads: int = 0) -> None:
+        """Index `vectors` (n, dim); n ≥ 1. Each search runs in `threads` threads; 0: one for each core."""
+        self._threads = threads or available_cores()
         self._index = faiss.IndexFlatL2(max(_LEAST_DIMENSION, vectors.shape[1]))
         self._index.add(self._padded(vectors))
-        self._queries = np.empty((0, self._index.d), np.float32)
-        self._found_distances = np.empty((0, 1), np.float32)
-        self._found_indices = np.empty((0, 1), np.int64)
+
+    @property
+    def threads(self) -> int:
+        """Threads of each search."""
+        return self._threads
 
     @property
     def size(self) -> int:
@@ -70,17 +80,10 @@ class ExactBank:
         return int(self._index.ntotal)
 
     def search(self, patches: Float32Array) -> tuple[Float32Array, Int64Array]:
-        """See `Bank.search`. The results are overwritten by the next call with as many patches."""
-        if len(self._found_distances) != len(patches):
-            self._found_distances = np.empty((len(patches), 1), np.float32)
-            self._found_indices = np.empty((len(patches), 1), np.int64)
-            self._queries = np.zeros((len(patches), self._index.d), np.float32)
-        queries = patches
-        if patches.shape[1] < self._index.d:
-            queries = self._queries
-            queries[:, : patches.shape[1]] = patches
-        self._index.search(queries, 1, D=self._found_distances, I=self._found_indices)
-        distances, indices = self._found_distances[:, 0], self._found_indices[:, 0]
+        """See `Bank.search`."""
+        use_search_threads(self._threads)
+        found_distances, found_indices = self._index.search(self._padded(patches), 1)
+        distances, indices = found_distances[:, 0], found_indices[:, 0]
         # faiss gives squared distances, a little below zero where rounding wins.
         np.maximum(distances, 0, out=distances)
         np.sqrt(distances, out=distances)
@@ -95,6 +98,7 @@ class ExactBank:
 
     def squared_distances(self, patches: Float32Array, candidates: Int64Array) -> Float32Array:
         """Squared distances (n, k) of each patch (n, dim) to its candidates (n, k); infinite for candidate −1."""
+        use_search_threads(self._threads)
         queries = self._padded(patches)
         labels = np.ascontiguousarray(candidates)
         squared = np.empty(labels.shape, np.float32)
@@ -106,14 +110,18 @@ class ExactBank:
 
     def support_distances(self, patch: Float32Array, index: int, count: int) -> Float32Array:
         """See `Bank.support_distances`; fewer where the bank is smaller."""
+        use_search_threads(self._threads)
         centre = self._index.reconstruct(index).reshape(1, -1)
         _, found = self._index.search(centre, min(count, self.size))
         members = np.stack([self._index.reconstruct(int(member)) for member in found[0]])
         return np.asarray(np.linalg.norm(members[:, : len(patch)] - patch, axis=1), np.float32)
 
     def _padded(self, vectors: Float32Array) -> Float32Array:
-        missing = self._index.d - vectors.shape[1]
-        return np.ascontiguousarray(vectors if missing == 0 else np.pad(vectors, ((0, 0), (0, missing))))
+        if vectors.shape[1] == self._index.d:
+            return np.ascontiguousarray(vectors)
+        padded = np.zeros((len(vectors), self._index.d), np.float32)
+        padded[:, : vectors.shape[1]] = vectors
+        return padded
 
 
 def peak_of(distances: Float32Array, indices: Int64Array, *, complete: bool) -> Peak:
@@ -123,6 +131,21 @@ def peak_of(distances: Float32Array, indices: Int64Array, *, complete: bool) -> 
 
 
 def use_search_threads(count: int) -> None:
-    """Threads of every search in this process; 0 leaves faiss its own choice (all cores)."""
-    if count:
-        faiss.omp_set_num_threads(count)
+    """Let faiss use `count` threads for the calling thread; OpenMP keeps that number for each caller apart."""
+    faiss.omp_set_num_threads(count)
+
+
+def use_one_blas_thread() -> None:
+    """Let NumPy multiply in the thread that asks for it, in this whole process: for programs that only inspect.
+
+    OpenBLAS's threads spin while they wait, and take the cores from OpenVINO: on a busy machine with two cores, a frame
+    takes 3 to 10 times as long with them, and indexing the bank 3 times. What belongs to faiss (OpenMP) is left alone.
+    """
+    for library in ThreadpoolController().lib_controllers:
+        if library.user_api == "blas" and library.info().get("threading_layer") != "openmp":
+            library.set_num_threads(1)
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))

@@ -1,31 +1,39 @@
-"""Latency percentiles of every stage, throughput, and what they were measured on."""
+"""Latency percentiles of every stage, throughput, and what they were measured on.
+
+Both are measured with the code that runs on the line: `Inspector`, and `Workers` with a thread for each of its team.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import platform
 import resource
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
-import openvino as ov
 from rich.console import Console
 from rich.table import Table
 
+from edge.bank import use_one_blas_thread
+from edge.buffer import Buffer, WhenFull
 from edge.bundle import Bundle
+from edge.errors import PatchlineError
 from edge.inspector import Inspector, InspectorOptions
-from edge.preprocess import prepare
-from edge.records import Frame, FrameIdentity, UInt8Array
+from edge.records import Frame, FrameIdentity, UInt8Array, Verdict
 from edge.terminal import phase
+from edge.workers import Workers
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
-STAGES = ("preprocess", "embed", "search", "score", "total")
+# overhead: what is neither embed nor search
+STAGES = ("preprocess", "embed", "search", "score", "overhead", "total")
+_PATIENCE_S = 60.0  # longest time for one frame before the measurement gives up
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +43,7 @@ class BenchReport:
     latency_ms: dict[str, dict[str, float]]
     frames: int
     throughput_fps: float
-    throughput_requests: int
+    throughput_requests: int  # frames inspected at the same time
     peak_memory_mb: float
     environment: dict[str, str | int | float]
 
@@ -54,17 +62,21 @@ class BenchReport:
 def run_bench(
     bundle: Bundle, options: InspectorOptions, pictures: Sequence[UInt8Array], *, warm_up: int, frames: int
 ) -> BenchReport:
-    """Measure one frame at a time, then several in flight, on `pictures` in turn."""
-    inspector = Inspector(bundle, options)
+    """Measure one frame at a time, then several at a time, on `pictures` in turn."""
+    use_one_blas_thread()
+    inspector = Inspector(bundle, dataclasses.replace(options, mode="latency"))
     latency = _measure_latency(inspector, pictures, warm_up, frames)
-    requests, fps = _measure_throughput(inspector, pictures, frames)
+    environment = describe_environment(bundle, inspector)
+    del inspector  # its bank and its buffers, before there are others
+    team = Inspector(bundle, dataclasses.replace(options, mode="throughput")).team()
+    fps = _measure_throughput(team, pictures, frames)
     return BenchReport(
         latency_ms=latency,
         frames=frames,
         throughput_fps=round(fps, 2),
-        throughput_requests=requests,
+        throughput_requests=len(team),
         peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
-        environment=describe_environment(bundle, inspector),
+        environment=environment,
     )
 
 
@@ -75,14 +87,14 @@ def _measure_latency(
     with phase("one frame at a time", warm_up + frames) as done:
         for number in range(warm_up + frames):
             started = time.perf_counter()
-            identity = FrameIdentity(number, time.time(), time.monotonic())
-            verdict = inspector.inspect(Frame(identity, pictures[number % len(pictures)])).verdict
+            verdict = inspector.inspect(_frame(pictures, number)).verdict
             total_ms = 1e3 * (time.perf_counter() - started)
             done(number + 1)
             if number < warm_up:
                 continue
             stages = verdict.stages
-            measured = (stages.preprocess_ms, stages.embed_ms, stages.search_ms, stages.score_ms, total_ms)
+            overhead_ms = total_ms - stages.embed_ms - stages.search_ms
+            measured = (*dataclasses.astuple(stages), overhead_ms, total_ms)
             for stage, value in zip(STAGES, measured, strict=True):
                 times[stage].append(value)
     return {
@@ -91,30 +103,36 @@ def _measure_latency(
     }
 
 
-def _measure_throughput(inspector: Inspector, pictures: Sequence[UInt8Array], frames: int) -> tuple[int, float]:
-    """Several requests in flight: this thread prepares and searches while OpenVINO embeds."""
-    compiled = inspector.embedder.recompile_for_throughput()
-    count = int(compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
-    requests = [compiled.create_infer_request() for _ in range(count)]
-    inputs = [np.zeros(compiled.input(0).shape, np.uint8) for _ in requests]
-    for request, buffer in zip(requests, inputs, strict=True):
-        request.set_input_tensor(ov.Tensor(buffer, shared_memory=True))
-    running = [False] * count
-    with phase(f"{count} in flight", frames) as done:
+def _measure_throughput(team: Sequence[Inspector], pictures: Sequence[UInt8Array], frames: int) -> float:
+    """Frames per second of a whole team, as in the service."""
+    waiting: Buffer[Frame] = Buffer(len(team), WhenFull.BLOCK)
+    finished = threading.Event()
+    workers = Workers(waiting, len(team), finished.set)
+    delivered: list[Verdict] = []
+    with phase(f"{len(team)} at a time", frames) as done:
         started = time.perf_counter()
-        for number in range(frames + count):
-            slot = number % count
-            if running[slot]:
-                requests[slot].wait()
-                inspector.bank.search(requests[slot].get_output_tensor().data)
-                running[slot] = False
-            if number < frames:
-                prepare(pictures[number % len(pictures)], inspector.region, inputs[slot][0])
-                requests[slot].start_async()
-                running[slot] = True
-            done(min(number + 1, frames))
+        for inspector in team:
+            threading.Thread(target=_work, args=(workers, inspector, delivered, done), daemon=True).start()
+        for number in range(frames):
+            waiting.put(_frame(pictures, number), _PATIENCE_S)
+        waiting.close()
+        finished.wait(_PATIENCE_S)
         elapsed = time.perf_counter() - started
-    return count, frames / elapsed
+    if len(delivered) < frames:
+        raise PatchlineError(f"only {len(delivered)} of {frames} frames were answered; the log above says why")
+    return frames / elapsed
+
+
+def _work(workers: Workers, inspector: Inspector, delivered: list[Verdict], done: Callable[[int], None]) -> None:
+    def deliver(verdict: Verdict) -> None:
+        delivered.append(verdict)
+        done(len(delivered))
+
+    workers.work(inspector.answer, deliver, lambda: None)
+
+
+def _frame(pictures: Sequence[UInt8Array], number: int) -> Frame:
+    return Frame(FrameIdentity(number, time.time(), time.monotonic()), pictures[number % len(pictures)])
 
 
 def describe_environment(bundle: Bundle, inspector: Inspector) -> dict[str, str | int | float]:
@@ -128,7 +146,8 @@ def describe_environment(bundle: Bundle, inspector: Inspector) -> dict[str, str 
         "device": inspector.embedder.execution_devices,
         "precision": f"{manifest.ir.precision} IR, {inspector.embedder.execution_precision} arithmetic",
         "embed_threads": inspector.embedder.threads,
-        "search_threads": int(faiss.omp_get_max_threads()),
+        "search": inspector.search,
+        "search_threads": inspector.bank.threads,
         "backbone": manifest.ir.backbone,
         "input": f"{manifest.ir.geometry.input_width}×{manifest.ir.geometry.input_height}",
         "frame": f"{manifest.frame_width}×{manifest.frame_height}",
@@ -163,7 +182,7 @@ def print_report(report: BenchReport, console: Console) -> None:
         table.add_row(stage, *(f"{values[name]:.2f}" for name in PERCENTILES), style="bold" if stage == "total" else "")
     console.print(table)
     console.print(
-        f"throughput {report.throughput_fps:.1f} frames/s with {report.throughput_requests} requests in flight; "
+        f"throughput {report.throughput_fps:.1f} frames/s with {report.throughput_requests} at a time; "
         f"peak memory {report.peak_memory_mb:.0f} MB; {report.frames} frames",
         highlight=False,
     )

@@ -27,6 +27,7 @@ class Buffer(Generic[Item]):
         self._changed = threading.Condition()
         self._closed = False
         self._discarded = 0
+        self._got = 0
 
     def put(self, item: Item, timeout_s: float) -> bool:
         """Add an item; False if it was not taken: no room came within `timeout_s`, or the buffer is closed."""
@@ -46,13 +47,19 @@ class Buffer(Generic[Item]):
 
     def get(self, timeout_s: float) -> Item | None:
         """The oldest item, or None if none came within `timeout_s` or the buffer is closed and empty."""
+        numbered = self.get_numbered(timeout_s)
+        return None if numbered is None else numbered[1]
+
+    def get_numbered(self, timeout_s: float) -> tuple[int, Item] | None:
+        """As `get`, with the item's number among all that were got, from 0: several threads can restore their order."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._items, timeout_s)
             if not self._items:
                 return None
             item = self._items.popleft()
+            number, self._got = self._got, self._got + 1
             self._changed.notify_all()
-            return item
+            return number, item
 
     def close(self) -> None:
         """Take no more; what is inside can still be got."""

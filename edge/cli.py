@@ -15,6 +15,8 @@ from rich.console import Console
 
 from edge import __version__
 from edge.atomic import write_file
+from edge.audit import AuditError, AuditOptions, run_audit, write_report
+from edge.audit_report import conclusion, text_lines
 from edge.bench import print_report, run_bench
 from edge.bundle import Bundle, read_bundle
 from edge.errors import SettingsError, SourceError
@@ -38,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Inspects parts on the line with a bundle that patchline-export taught.",
     epilog="Exit codes: 0 success; 2 usage or settings; 3 bundle refused; 4 source or picture cannot be read; "
-    "5 golden self-test failed; 6 verdicts could not be delivered.",
+    "5 golden self-test failed; 6 verdicts could not be delivered; 8 audit: verdicts are not accounted for.",
 )
 
 
@@ -73,10 +75,7 @@ def run(
         say(f"settings and bundle {bundle.model} are valid")
         return
     set_up_logging()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    run_service(settings, stop)
+    run_service(settings, _stop_on_signal())
 
 
 @app.command()
@@ -170,6 +169,45 @@ def capture(
     say(f"{written} pictures in {out}")
 
 
+@app.command()
+def audit(
+    *,
+    config: ConfigOption = None,
+    topic: Annotated[str, typer.Option(help="Stations' topic bases, + for any level. Default: ROOT/+/+/+.")] = "",
+    station: Annotated[str, typer.Option(help="Only stations of this name.")] = "",
+    ledger: Annotated[
+        Path | None, typer.Option(help="Keep the ledger, and the name of the session, in a file.")
+    ] = None,
+    client_id: Annotated[str, typer.Option(help="Name of a session that the broker keeps between two runs.")] = "",
+    for_s: Annotated[float | None, typer.Option("--for", min=0, help="End after so many seconds.")] = None,
+    from_seq: Annotated[int | None, typer.Option(min=0, help="Every verdict from this seq on is expected.")] = None,
+    until_seq: Annotated[int | None, typer.Option(min=0, help="Expect all up to this seq; end with them.")] = None,
+    crops: Annotated[bool, typer.Option(help="Listen to crops and match them to their verdicts.")] = True,
+    interval_s: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two plain lines.")] = 10.0,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
+) -> None:
+    """Listen to stations and prove that no verdict is lost: gaps, repeats, order, latency. Ctrl-C ends it."""
+    options = AuditOptions(
+        topic=topic,
+        station=station,
+        client_id=client_id,
+        ledger=ledger,
+        for_s=for_s,
+        from_seq=from_seq,
+        until_seq=until_seq,
+        interval_s=interval_s,
+        crops=crops,
+    )
+    report = run_audit(load_settings(config), options, _stop_on_signal())
+    if json_file is not None:
+        write_report(report, json_file)
+    for line in text_lines(report):
+        typer.echo(line)
+    if not report.accounted:
+        raise AuditError(conclusion(report))
+    typer.echo(conclusion(report))
+
+
 @app.callback(invoke_without_command=True)
 def _version(
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
@@ -182,6 +220,13 @@ def _version(
 def main() -> None:
     """Entry point: an error that is expected becomes one line and its exit code."""
     run_app(app)
+
+
+def _stop_on_signal() -> threading.Event:
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 def _options(device: str, precision: Precision, *, embed_threads: int = 0, search_threads: int = 0) -> InspectorOptions:

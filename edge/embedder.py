@@ -1,11 +1,13 @@
 """IR → patch embeddings, on the device and with the precision that were asked for.
 
-One compiled model, one infer request, one input and one output buffer, all made once. OpenVINO's CPU plugin
-would use bf16 on its own where the hardware has it; the precision is therefore always set.
+One compiled model; for each thread one infer request, one input and one output buffer, all made once. OpenVINO's CPU
+plugin would use bf16 on its own where the hardware has it; the precision is therefore always set.
 """
 
 from __future__ import annotations
 
+import copy
+import functools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +19,11 @@ from edge.ir import IrDescription
 from edge.records import Embedding, Float32Array, UInt8Array
 
 Precision = Literal["f32", "bf16", "f16"]
+Mode = Literal["latency", "throughput"]
 
 
 class Embedder:
-    """A compiled feature extractor. Not for use from several threads at once."""
+    """A compiled feature extractor. For one thread; others get theirs from `for_another_thread`."""
 
     def __init__(
         self,
@@ -31,27 +34,33 @@ class Embedder:
         device: str = "CPU",
         precision: Precision = "f32",
         threads: int = 0,
+        mode: Mode = "latency",
+        streams: int = 0,
         cache_dir: Path | None = None,
     ) -> None:
         """Compile the IR given as the bytes of `model.xml` and `model.bin`.
+
+        In latency mode all `threads` (0: OpenVINO's choice) work on one picture. In throughput mode they are shared
+        among `streams` pictures at a time (0: OpenVINO's choice).
 
         Raises:
             BundleError: the IR is damaged, or its input or output is not the described one.
             SettingsError: the device does not exist or cannot run the model.
         """
-        core = ov.Core()
-        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision}
+        core = _core()
+        config: dict[str, Any] = {"PERFORMANCE_HINT": mode.upper(), "INFERENCE_PRECISION_HINT": precision}
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
+        if streams and mode == "throughput":
+            config["NUM_STREAMS"] = streams
         if cache_dir is not None:
-            core.set_property({"CACHE_DIR": str(cache_dir)})
-        self._core, self._device, self._config = core, device, config
+            config["CACHE_DIR"] = str(cache_dir)
         try:
-            self._ir = core.read_model(model=xml, weights=weights)
+            model = core.read_model(model=xml, weights=weights)
         except RuntimeError as error:
             raise BundleError(f"model.xml: OpenVINO cannot read it ({_first_line(error)}); convert again") from error
         try:
-            self._compiled = core.compile_model(self._ir, device, config)
+            self._compiled = core.compile_model(model, device, config)
         except RuntimeError as error:
             raise SettingsError(
                 f"device {device}: cannot run the model ({_first_line(error)}); "
@@ -67,11 +76,14 @@ class Embedder:
                 f"got {found_in} and {found_out}; convert again"
             )
         self._grid = ir.grid
-        self._input = np.zeros(expected_in, np.uint8)
-        self._output = np.zeros(expected_out, np.float32)
-        self._request = self._compiled.create_infer_request()
-        self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
-        self._request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
+        self._mode = mode
+        self._make_request()
+
+    def for_another_thread(self) -> Embedder:
+        """An embedder with the same compiled model, and a request and buffers of its own."""
+        other = copy.copy(self)
+        other._make_request()  # noqa: SLF001 — one of us
+        return other
 
     @property
     def input(self) -> UInt8Array:
@@ -102,15 +114,33 @@ class Embedder:
         except RuntimeError:
             return 0
 
+    @property
+    def streams(self) -> int:
+        """Pictures that are embedded at the same time: threads that an embedder each makes sense for."""
+        return 1 if self._mode == "latency" else int(self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS"))
+
     def embed(self) -> Embedding:
         """Patch embeddings of the picture in `input`. The next call overwrites them."""
         self._request.infer()
         patches: Float32Array = self._output
         return Embedding(patches=patches, grid=self._grid)
 
-    def recompile_for_throughput(self) -> ov.CompiledModel:
-        """The same model compiled for several requests in flight; its output is (patches, dim) float32 too."""
-        return self._core.compile_model(self._ir, self._device, self._config | {"PERFORMANCE_HINT": "THROUGHPUT"})
+    def _make_request(self) -> None:
+        self._input = np.zeros(tuple(self._compiled.input(0).shape), np.uint8)
+        self._output = np.zeros(tuple(self._compiled.output(0).shape), np.float32)
+        self._request = self._compiled.create_infer_request()
+        self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
+        self._request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
+
+
+@functools.cache
+def _core() -> ov.Core:
+    """One for the whole process, never freed.
+
+    Its CPU plugin gives the thread that makes it another signal stack, for AMX, and frees that with itself: a signal
+    that comes after the core was freed in another thread, as recipes are, would kill the process.
+    """
+    return ov.Core()
 
 
 def _first_line(error: RuntimeError) -> str:

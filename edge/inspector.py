@@ -1,23 +1,25 @@
 """Frame → verdict: preprocess, embed, search, score, and for failed frames map, defects and crops.
 
-`Scorer` is the part that teaching and the line share, so that they cannot disagree. There is no thread here, and
-the clock is given.
+`Scorer` is the part that teaching and the line share, so that they cannot disagree. Frames are judged in the caller's
+thread, and the clock is given.
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from edge.bank import Bank, Peak, Search, use_search_threads
+from edge.bank import Bank, Peak, Search
 from edge.bundle import Bundle
 from edge.crops import cut_crops
-from edge.embedder import Embedder, Precision
+from edge.embedder import Embedder, Mode, Precision
 from edge.errors import SettingsError
 from edge.fast_bank import make_bank
 from edge.preprocess import ignored_patches, inspected_region, prepare
@@ -135,6 +137,8 @@ class InspectorOptions:
     device: str = "CPU"
     precision: Literal["as_taught"] | Precision = "as_taught"
     search: Literal["as_taught"] | Search = "as_taught"
+    mode: Mode = "latency"
+    workers: int = 0  # throughput: frames at a time; 0: as many as OpenVINO finds best
     embed_threads: int = 0
     search_threads: int = 0
     cache_dir: Path | None = None
@@ -156,7 +160,7 @@ class Inspection:
 
 
 class Inspector:
-    """Answers frames with one bundle. Not for use from several threads at once."""
+    """Answers frames with one bundle. For one thread; `team` makes the others theirs."""
 
     def __init__(
         self, bundle: Bundle, options: InspectorOptions | None = None, *, clock: Clock = time.monotonic
@@ -172,20 +176,38 @@ class Inspector:
         self._model = bundle.model
         self._threshold = self._options.threshold or bundle.manifest.threshold.image
         self._clock = clock
-        use_search_threads(self._options.search_threads)
-        self.embedder = _compile(bundle, self._options)
         self.search = self._options.search
         if self.search == "as_taught":
             self.search = bundle.manifest.scoring.search
-        self.bank = make_bank(bundle.bank, self.search)
+        embedder, self.bank = _load(bundle, self._options, self.search)
         self.region = self._inspected_region(self._options.region)
-        self._scorer = self._make_scorer(self.region, bundle.mask if self._options.mask is None else self._options.mask)
-        self._warm_up()
+        self._mask = bundle.mask if self._options.mask is None else self._options.mask
+        self._take(embedder)
+
+    @property
+    def model(self) -> str:
+        """The bundle's identity as verdicts show it."""
+        return self._model
 
     @property
     def threshold(self) -> float:
         """The image threshold in force."""
         return self._threshold
+
+    def team(self) -> tuple[Inspector, ...]:
+        """This inspector and as many more as shall work at the same time, each in a thread; model and bank are shared.
+
+        One in latency mode, where all cores work on one frame.
+        """
+        size = 1 if self._options.mode == "latency" else self._options.workers or self.embedder.streams
+        return self, *(self._for_another_thread() for _ in range(size - 1))
+
+    def answer(self, frame: Frame) -> Verdict:
+        """The verdict on one frame, whatever happens: an error is NO_RESULT, never PASS and never silence."""
+        try:
+            return self.inspect(frame).verdict
+        except Exception as error:  # noqa: BLE001 — see above
+            return self.no_result(frame.identity, Reason.INTERNAL_ERROR, f"{type(error).__name__}: {error}")
 
     def inspect(self, frame: Frame, *, want_map: bool = False) -> Inspection:
         """Judge one frame. The map is computed for failed frames, and when it is wanted."""
@@ -287,10 +309,19 @@ class Inspector:
             reweight_neighbours=manifest.scoring.reweight_neighbours,
         )
 
-    def _warm_up(self) -> None:
+    def _for_another_thread(self) -> Inspector:
+        other = copy.copy(self)
+        other._take(self.embedder.for_another_thread())  # noqa: SLF001 — one of us
+        return other
+
+    def _take(self, embedder: Embedder) -> None:
+        """Use `embedder`, and do everything that a frame can need: the first time is slower."""
+        self.embedder = embedder
+        self._scorer = self._make_scorer(self.region, self._mask)
         blank = np.zeros((self._manifest.frame_height, self._manifest.frame_width, 3), np.uint8)
         for _ in range(2):
-            self._scorer.score(blank)
+            scored = self._scorer.score(blank)
+            self._scorer.map_of(self._scorer.patch_scores(scored))
 
 
 def mask_patches(
@@ -312,6 +343,16 @@ def mask_patches(
     return ignored
 
 
+def _load(bundle: Bundle, options: InspectorOptions, search: Search) -> tuple[Embedder, Bank]:
+    """Model and bank; the bank is indexed while OpenVINO compiles."""
+    threads = options.search_threads
+    if options.mode == "throughput":
+        threads = threads or 1  # the other cores search and embed other frames
+    with ThreadPoolExecutor(1, thread_name_prefix="bank") as beside:
+        bank = beside.submit(make_bank, bundle.bank, search, threads)
+        return _compile(bundle, options), bank.result()
+
+
 def _compile(bundle: Bundle, options: InspectorOptions) -> Embedder:
     precision = options.precision
     return Embedder(
@@ -321,5 +362,7 @@ def _compile(bundle: Bundle, options: InspectorOptions) -> Embedder:
         device=options.device,
         precision=bundle.manifest.inference_precision if precision == "as_taught" else precision,
         threads=options.embed_threads,
+        mode=options.mode,
+        streams=options.workers,
         cache_dir=options.cache_dir,
     )

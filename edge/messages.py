@@ -29,6 +29,9 @@ ALARM_TEXT_BYTES = 400
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
 ELLIPSIS = "…"
 
+_CROP_KEY = b',"crop_sha256":"'  # a verdict's last key
+_NO_CROP = _CROP_KEY + b'"}'
+
 Scalar = int | float | str
 
 
@@ -80,6 +83,11 @@ class StationTopics:
     def health(self) -> str:
         """Statistics."""
         return f"{self.base}/health"
+
+    @property
+    def tombstone(self) -> str:
+        """Verdicts that will not come."""
+        return f"{self.base}/tombstone"
 
     def crop(self, index: int) -> str:
         """Pictures of the `index`-th defect, from 0."""
@@ -142,6 +150,46 @@ def verdict_message(topics: StationTopics, verdict: Verdict, epoch: int, seq: in
     """`verdict` for `/verdict`: QoS 1, not retained."""
     payload = verdict_payload(topics.name, verdict, epoch, seq, backlog=backlog)
     return Message(topic=topics.verdict, payload=encode(payload), qos=1)
+
+
+def mark_backlog(verdict: Message) -> Message:
+    """The same verdict, saying that it comes late; as long as before."""
+    # Within a string JSON escapes the quotes, so these bytes can only be the key.
+    return dataclasses.replace(verdict, payload=verdict.payload.replace(b',"backlog":0,', b',"backlog":1,'))
+
+
+def announces_crop(verdict: Message) -> bool:
+    """The verdict names the picture that follows on `/crop/0`."""
+    return not verdict.payload.endswith(_NO_CROP)
+
+
+def without_crop(verdict: Message) -> Message:
+    """The same verdict, announcing no picture: the one it had will not come."""
+    head, _, _ = verdict.payload.rpartition(_CROP_KEY)
+    return dataclasses.replace(verdict, payload=head + _NO_CROP)
+
+
+def tombstone_message(topics: StationTopics, epoch: int, *, first: int, last: int, count: int, reason: str) -> Message:
+    """Verdicts that were given up and will not come, so that a gap is explained: QoS 1, not retained.
+
+    Args:
+        topics: the station's topics.
+        epoch: whose numbers these are.
+        first: the first `seq` of the range.
+        last: the last one.
+        count: how many of the range were given up; the others were delivered.
+        reason: one of the program's own words: `evicted`, `memory_full`.
+    """
+    payload: dict[str, Scalar] = {
+        "v": SCHEMA_VERSION,
+        "station": topics.name,
+        "epoch": epoch,
+        "first": first,
+        "last": last,
+        "count": count,
+        "reason": reason,
+    }
+    return Message(topic=topics.tombstone, payload=encode(payload), qos=1)
 
 
 def last_message(topics: StationTopics, verdict: Message) -> Message:

@@ -20,8 +20,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Self
 
-from paho.mqtt.reasoncodes import ReasonCode
-
+from edge.commands import Request
 from edge.errors import SettingsError
 from edge.messages import StationTopics, Status, status_message
 from edge.mqtt_connection import (
@@ -30,11 +29,21 @@ from edge.mqtt_connection import (
     Connection,
     Event,
     Goodbye,
+    Subscribed,
     Welcome,
     explain,
     packet_bytes,
     read_password,
     tls_context,
+)
+from edge.mqtt_reasons import (
+    FAILURE,
+    FINAL,
+    IMPLEMENTATION_SPECIFIC_ERROR,
+    PACKET_TOO_LARGE,
+    RETAIN_NOT_SUPPORTED,
+    Reporter,
+    name_reason,
 )
 from edge.publish import Receipt
 from edge.records import Message
@@ -48,17 +57,8 @@ FIRST_DELAY_S = 0.25
 LONGEST_DELAY_S = 15.0
 STABLE_S = 10.0  # a connection that lasted this long starts the back-off anew
 CLOSE_TIMEOUT_S = 5.0
+MAX_REPLIES = 16  # answers to commands that wait for the network; more are dropped
 MAX_UNACKNOWLEDGED = 16  # QoS 0 messages between `send` and the network; the oldest gives way
-
-# Reason codes of MQTT 5, section 2.4. Those from FAILURE on are refusals; what is not FINAL may pass later.
-FAILURE = 0x80
-IMPLEMENTATION_SPECIFIC_ERROR = 0x83
-NOT_AUTHORIZED = 0x87
-TOPIC_NAME_INVALID = 0x90
-PACKET_TOO_LARGE = 0x95
-PAYLOAD_FORMAT_INVALID = 0x99
-RETAIN_NOT_SUPPORTED = 0x9A
-FINAL = frozenset({NOT_AUTHORIZED, TOPIC_NAME_INVALID, PACKET_TOO_LARGE, PAYLOAD_FORMAT_INVALID})
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +72,15 @@ class MqttCounters:
     retried: int = 0  # temporary refusals, such as quota exceeded
     dropped: int = 0  # QoS 0 messages while offline or congested
     reconnects: int = 0  # connections after the first
+    unreplied: int = 0  # answers to commands that could not go, or were refused
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One connection that the broker has accepted."""
+
+    number: int  # from 1
+    max_packet_bytes: int  # larger ones are not sent
 
 
 class MqttPublisher:
@@ -105,20 +114,20 @@ class MqttPublisher:
         self._on_receipt = on_receipt
         self._address = f"{settings.host}:{settings.port}"
 
-        self._changed = threading.Condition()  # guards these four
+        self._changed = threading.Condition()  # guards these six
+        self._listener: tuple[str, Callable[[Request], None]] | None = None
         self._window = Window(settings.window)
         self._unacknowledged: deque[Message] = deque()  # QoS 0
         self._online = False
+        self._link = Link(0, PROTOCOL_MAX_PACKET_BYTES)  # the present connection, or the last one
         self._counters = MqttCounters()
 
-        self._max_packet_bytes = PROTOCOL_MAX_PACKET_BYTES  # network thread only, as all of these
+        self._reporter = Reporter(self._address)  # network thread only, as all of these
         self._retain = True
         self._resume_at_s = 0.0  # monotonic: after a temporary refusal nothing is sent before it
         self._retry_delay_s = FIRST_DELAY_S
-        self._refused_topics: dict[str, int] = {}
-        self._said = ""
-        self._has_connected = False
         self._said_stopped = False
+        self._subscribed_on = 0  # number of a connection
 
         self._closing = threading.Event()
         self._close_by_s = 0.0
@@ -132,6 +141,12 @@ class MqttPublisher:
     def alive(self) -> bool:
         """The network thread is running; False after `close`."""
         return self._thread.is_alive()
+
+    @property
+    def link(self) -> Link | None:
+        """The connection; None while the broker is away."""
+        with self._changed:
+            return self._link if self._online else None
 
     @property
     def counters(self) -> MqttCounters:
@@ -154,6 +169,26 @@ class MqttPublisher:
             return False
         self._wake()
         return True
+
+    def listen(self, topic_filter: str, on_request: Callable[[Request], None]) -> None:
+        """From now on, on every connection, hand over what comes on `topic_filter`; nothing that was sent before.
+
+        `on_request` is called on the network thread: it must only put the request somewhere, without waiting.
+        """
+        with self._changed:
+            self._listener = topic_filter, on_request
+        self._wake()
+
+    def reply(self, message: Message) -> bool:
+        """Take the answer to a command, for the present connection alone. False: it cannot go, and is counted."""
+        with self._changed:
+            taken = self._online and not self._closing.is_set() and self._window.announced < MAX_REPLIES
+            if taken:
+                self._window.announce(message)
+            else:
+                self._count(unreplied=1)
+        self._wake()
+        return taken
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until every message has its receipt. False: `timeout_s` seconds were not enough."""
@@ -219,9 +254,9 @@ class MqttPublisher:
             try:
                 self._hold_connection()
             except SettingsError as error:
-                self._say(logging.ERROR, str(error))
+                self._reporter.say(logging.ERROR, str(error))
             except (OSError, ValueError) as error:
-                self._say(logging.WARNING, f"cannot connect: {explain(error)}")
+                self._reporter.say(logging.WARNING, f"cannot connect: {explain(error)}")
             except Exception:
                 log.exception("%s: the connection ended by a fault of ours", self._address)
             self._go_offline()
@@ -249,6 +284,7 @@ class MqttPublisher:
                     self._handle(event)
                 if is_open and self._closing.is_set() and not self._finish(connection):
                     return
+                self._subscribe(connection)
                 self._pump(connection)
                 self._pump_unacknowledged(connection)
         finally:
@@ -272,36 +308,57 @@ class MqttPublisher:
                 self._take_answer(event)
             case Goodbye():
                 self._part(event)
+            case Subscribed():
+                self._reporter.report_answer("our subscription to commands", event.reason)
+            case Request():
+                self._hear(event)
+
+    def _subscribe(self, connection: Connection) -> None:
+        """Once for each connection, as soon as somebody listens."""
+        with self._changed:
+            listener, number = self._listener, self._link.number
+        if listener is not None and self._online and number != self._subscribed_on:
+            self._subscribed_on = number
+            connection.subscribe(listener[0])
+
+    def _hear(self, request: Request) -> None:
+        with self._changed:
+            listener = self._listener
+        if listener is not None:
+            listener[1](request)
 
     def _greet(self, welcome: Welcome) -> None:
         if welcome.reason.is_failure:
             self._retain = self._retain and welcome.reason.value != RETAIN_NOT_SUPPORTED
-            self._say(logging.ERROR, f"refuses us: {_name(welcome.reason)}; check user, password and client id")
+            self._reporter.say(
+                logging.ERROR, f"refuses us: {name_reason(welcome.reason)}; check user, password and client id"
+            )
             return
-        self._max_packet_bytes = welcome.max_packet_bytes
         self._resume_at_s = 0.0
-        self._refused_topics.clear()
+        self._reporter.begin_connection()
         with self._changed:
             self._online = True
+            self._link = Link(self._link.number + 1, welcome.max_packet_bytes)
             self._window.limit = min(self._settings.window, welcome.receive_maximum)
             self._window.announce(status_message(self._topics, Status.ONLINE))
-            self._count(reconnects=int(self._has_connected))
+            self._count(reconnects=int(self._link.number > 1))
             self._changed.notify_all()
-        self._has_connected = True
-        self._say(logging.INFO, f"connected; window {self._window.limit}, packets up to {self._max_packet_bytes} bytes")
+        self._reporter.say(
+            logging.INFO, f"connected; window {self._window.limit}, packets up to {welcome.max_packet_bytes} bytes"
+        )
 
     def _part(self, goodbye: Goodbye) -> None:
         if not goodbye.welcomed:
-            self._say(
+            self._reporter.say(
                 logging.WARNING,
                 f"no answer to CONNECT: {goodbye.reason}; is it an MQTT 5 broker, and are user and password right?",
             )
         elif goodbye.from_broker:
-            self._say(logging.WARNING, f"the broker ended the connection: {_name(goodbye.reason)}")
+            self._reporter.say(logging.WARNING, f"the broker ended the connection: {name_reason(goodbye.reason)}")
         elif self._closing.is_set():
-            self._say(logging.INFO, "disconnected")
+            self._reporter.say(logging.INFO, "disconnected")
         elif self._online:
-            self._say(logging.WARNING, f"connection lost: {goodbye.reason}")
+            self._reporter.say(logging.WARNING, f"connection lost: {goodbye.reason}")
 
     def _take_answer(self, answer: Acknowledgement) -> None:
         with self._changed:
@@ -309,7 +366,9 @@ class MqttPublisher:
         if held is None:
             return  # a QoS 0 message was written
         code = answer.reason.value
-        self._report_refusal(held.message.topic, answer.reason)
+        # The topics of answers are chosen by others: however many there are, they are one to the log.
+        is_reply = bool(held.message.correlation)
+        self._reporter.report_answer("answers to commands" if is_reply else held.message.topic, answer.reason)
         if code < FAILURE:
             self._retry_delay_s = FIRST_DELAY_S
             self._settle(held, code, "acknowledged")
@@ -331,6 +390,8 @@ class MqttPublisher:
             self._window.settle(held)
             if not held.announcement:
                 self._count(**{counter: 1})
+            elif held.message.correlation:
+                self._count(unreplied=int(code >= FAILURE))
             self._changed.notify_all()
         self._give_receipt(held, code)
 
@@ -346,10 +407,10 @@ class MqttPublisher:
             if held is None:
                 return
             size = packet_bytes(held.message)
-            if size <= self._max_packet_bytes:
+            if size <= self._link.max_packet_bytes:
                 held.packet_id = connection.publish(held.message)
             else:
-                self._report_oversize(held, size)
+                self._reporter.report_oversize(held.message.topic, size, self._link.max_packet_bytes)
                 self._settle(held, PACKET_TOO_LARGE, "oversize")
 
     def _pump_unacknowledged(self, connection: Connection) -> None:
@@ -359,7 +420,7 @@ class MqttPublisher:
                     self._changed.notify_all()
                     return
                 message = self._unacknowledged.popleft()
-                goes = not connection.congested and packet_bytes(message) <= self._max_packet_bytes
+                goes = not connection.congested and packet_bytes(message) <= self._link.max_packet_bytes
                 self._count(dropped=int(not goes))
             if goes:
                 connection.publish(message)
@@ -386,53 +447,13 @@ class MqttPublisher:
             self._unacknowledged.clear()
             self._changed.notify_all()
         if culprit is not None:
-            log.error(
-                "%s: the connection ended %d times while only a message of %d bytes on %s was unanswered: "
-                "discarded; does the broker have a limit that it does not announce?",
-                self._address,
-                culprit.strikes,
-                packet_bytes(culprit.message),
-                culprit.message.topic,
-            )
+            self._reporter.report_culprit(culprit.message.topic, packet_bytes(culprit.message), culprit.strikes)
             self._give_receipt(culprit, IMPLEMENTATION_SPECIFIC_ERROR)
 
     def _count(self, **increments: int) -> None:
         """Called with the lock held."""
         values = {name: getattr(self._counters, name) + number for name, number in increments.items()}
         self._counters = dataclasses.replace(self._counters, **values)
-
-    # What people are told: one line for each change.
-
-    def _say(self, level: int, state: str) -> None:
-        if state != self._said:
-            self._said = state
-            log.log(level, "%s: %s", self._address, state)
-
-    def _report_refusal(self, topic: str, reason: ReasonCode) -> None:
-        before = self._refused_topics.pop(topic, 0)
-        if reason.value >= FAILURE:
-            self._refused_topics[topic] = reason.value
-            if reason.value != before:
-                log.error("%s: refuses %s: %s", self._address, topic, _name(reason))
-        elif before:
-            log.info("%s: accepts %s again", self._address, topic)
-
-    def _report_oversize(self, held: Held, size: int) -> None:
-        topic = held.message.topic
-        if self._refused_topics.get(topic) != PACKET_TOO_LARGE:
-            self._refused_topics[topic] = PACKET_TOO_LARGE
-            log.error(
-                "%s: %s of %d bytes is larger than the broker's Maximum Packet Size of %d: discarded; "
-                "raise that limit or lower defects.crop_max_bytes",
-                self._address,
-                topic,
-                size,
-                self._max_packet_bytes,
-            )
-
-
-def _name(reason: ReasonCode) -> str:
-    return f"{reason} (0x{reason.value:02X})"
 
 
 def _jittered(delay_s: float) -> float:

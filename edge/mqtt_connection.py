@@ -10,15 +10,19 @@ from __future__ import annotations
 import select
 import socket
 import ssl
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 
-from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags
+from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from edge.commands import Request
 from edge.errors import SettingsError
 from edge.messages import StationTopics, Status, status_message
 from edge.records import Message
@@ -26,6 +30,9 @@ from edge.settings import MqttSettings
 
 CONNECT_TIMEOUT_S = 5.0  # for TCP and again for TLS; paho's default
 PROTOCOL_MAX_PACKET_BYTES = 268_435_460  # MQTT 5, section 2.1.4: four bytes of length, and the header
+# What we take: commands have at most 1 KB, the rest is topics and properties; the broker keeps larger ones to itself.
+OUR_MAX_PACKET_BYTES = 16_384
+OUR_RECEIVE_MAXIMUM = 16
 PROTOCOL_RECEIVE_MAXIMUM = 65_535  # section 3.2.2.3.3: when the broker names none
 
 
@@ -55,7 +62,14 @@ class Goodbye:
     welcomed: bool  # it had answered our CONNECT, with whatever reason
 
 
-Event = Welcome | Acknowledgement | Goodbye
+@dataclass(frozen=True, slots=True)
+class Subscribed:
+    """The broker's answer to a subscription."""
+
+    reason: ReasonCode  # a failure: nothing will come
+
+
+Event = Welcome | Acknowledgement | Goodbye | Subscribed | Request
 
 
 class Connection:
@@ -82,6 +96,8 @@ class Connection:
         self._client = self._make_client(settings, topics)
         properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = settings.session_expiry_s
+        properties.MaximumPacketSize = OUR_MAX_PACKET_BYTES
+        properties.ReceiveMaximum = OUR_RECEIVE_MAXIMUM
         # A session would keep our unanswered messages, but we keep them ourselves: it always starts clean.
         self._client.connect(
             settings.host, settings.port, settings.keepalive_s, clean_start=True, properties=properties
@@ -119,6 +135,13 @@ class Connection:
         properties = publish_properties(message)
         return self._client.publish(message.topic, message.payload, message.qos, retain, properties).mid
 
+    def subscribe(self, topic_filter: str) -> None:
+        """Ask for messages, retained ones only if they come as such; each is an event."""
+        options = SubscribeOptions(
+            qos=1, noLocal=True, retainAsPublished=True, retainHandling=SubscribeOptions.RETAIN_DO_NOT_SEND
+        )
+        self._client.subscribe(topic_filter, options=options)
+
     def disconnect(self) -> None:
         """Take leave: the broker then keeps the will to itself."""
         self._client.disconnect()
@@ -140,6 +163,8 @@ class Connection:
         client.on_socket_open = _send_at_once
         client.on_connect = self._on_connect
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
         client.on_disconnect = self._on_disconnect
         will = status_message(topics, Status.OFFLINE)
         properties = _properties(PacketTypes.WILLMESSAGE)
@@ -174,6 +199,23 @@ class Connection:
     ) -> None:
         self._events.append(Acknowledgement(packet_id, reason))
 
+    def _on_subscribe(
+        self, _client: Client, _userdata: object, _packet_id: int, reasons: list[ReasonCode], _properties: Properties
+    ) -> None:
+        self._events.extend(Subscribed(reason) for reason in reasons)
+
+    def _on_message(self, _client: Client, _userdata: object, message: MQTTMessage) -> None:
+        self._events.append(
+            Request(
+                topic=message.topic,
+                payload=bytes(message.payload),
+                retained=message.retain,
+                response_topic=getattr(message.properties, "ResponseTopic", ""),
+                correlation=getattr(message.properties, "CorrelationData", b""),
+                received_s=monotonic(),
+            )
+        )
+
     def _on_disconnect(
         self,
         _client: Client,
@@ -189,6 +231,10 @@ def publish_properties(message: Message) -> Properties:
     """The MQTT 5 properties of `message`."""
     properties = _properties(PacketTypes.PUBLISH)
     properties.ContentType = message.content_type
+    if message.expiry_s is not None:
+        properties.MessageExpiryInterval = message.expiry_s
+    if message.correlation:
+        properties.CorrelationData = message.correlation
     if message.user_properties:
         properties.UserProperty = list(message.user_properties)
     return properties
@@ -207,12 +253,13 @@ def read_password(settings: MqttSettings) -> str | None:
     """First line of the password file; None without one.
 
     Raises:
-        SettingsError: the file cannot be read, or its first line is empty.
+        SettingsError: the file cannot be read, or by everybody, or its first line is empty.
     """
     path = settings.password_file
     if path is None:
         return None
     try:
+        _refuse_public("password_file", path)
         first_line = path.read_text(encoding="utf-8").partition("\n")[0]
     except OSError as error:
         raise SettingsError(
@@ -241,6 +288,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if settings.certificate_file is not None:
         try:
+            _refuse_public("key_file", settings.key_file)
             # With a password given, an encrypted key is refused instead of asked for on the terminal.
             context.load_cert_chain(settings.certificate_file, settings.key_file, password="")
         except OSError as error:
@@ -258,6 +306,20 @@ def explain(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error)
+
+
+def _refuse_public(name: str, path: Path | None) -> None:
+    """Whoever has an account on the machine could speak as the station.
+
+    Raises:
+        SettingsError: everybody may read or change the file.
+        OSError: it cannot be looked at.
+    """
+    if path is not None and (mode := path.stat().st_mode) & (stat.S_IROTH | stat.S_IWOTH):
+        raise SettingsError(
+            f"mqtt.{name} {path}: everybody on this machine may read or change it "
+            f"(mode {stat.S_IMODE(mode):04o}); chmod 0400, owned by the service's user"
+        )
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:

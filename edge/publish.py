@@ -56,7 +56,7 @@ class Receipt:
 
 
 class JsonLinesPublisher:
-    """Verdicts as JSON lines, byte for byte what goes to `/verdict`; other messages are passed over."""
+    """Verdicts as JSON lines, as they go to `/verdict` when they are live; other messages are passed over."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         """Write to `stream`, which stays the caller's: `sys.stdout.buffer`, or a file opened for bytes."""

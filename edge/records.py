@@ -152,3 +152,5 @@ class Message:
     retain: bool = False
     content_type: str = "application/json"
     user_properties: tuple[tuple[str, str], ...] = ()
+    expiry_s: int | None = None  # the broker forgets it after so many seconds; None: never
+    correlation: bytes = b""  # of the request that this answers

@@ -1,42 +1,45 @@
 """The running service: capture, inspection and publishing, each in its own thread. The only wiring.
 
 Data flows one way, through two bounded buffers. A frame that cannot be judged is answered with NO_RESULT. When the
-source ends or the service is told to stop, capture stops first and what was captured is still answered and published.
-
-Verdicts wait for the broker in memory only: they are lost with the process, and `verdict_buffer` bounds how many wait.
+source ends or the service is told to stop, capture stops first and what was captured is still answered and delivered.
+What the broker does not take in time waits on disk for the next start.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import hashlib
 import logging
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
+from edge.alarms import Alarms
+from edge.bank import use_one_blas_thread
 from edge.buffer import Buffer, WhenFull
-from edge.bundle import Bundle, read_bundle
+from edge.clock import read_clock_state
+from edge.control import Control
+from edge.delivery import Delivery, open_delivery
 from edge.errors import DeliveryError, PatchlineError
-from edge.inspector import Inspector, InspectorOptions
-from edge.messages import StationTopics, crop_messages, health_message, last_message, verdict_message
-from edge.mqtt import MqttPublisher
+from edge.gate import Gate
+from edge.inspector import InspectorOptions
+from edge.messages import StationTopics, health_message
 from edge.pictures import read_mask
 from edge.process import default_cache_dir, read_usage
-from edge.publish import JsonLinesPublisher, Publisher
-from edge.records import Box, Frame, Message, Reason, Verdict
-from edge.selftest import run_golden
-from edge.settings import PublisherKind, RegionSettings, Settings
+from edge.recipes import Recipes, open_recipe
+from edge.records import Box, Frame, FrameIdentity, Message, Reason, Verdict
+from edge.settings import RegionSettings, Settings
 from edge.sources import open_source
 from edge.sources.base import Source, SourceState
 from edge.statistics import Statistics, Values
 from edge.supervision import Heartbeat, SystemdNotifier, stalled
+from edge.workers import Workers
 
 _POLL_S = 0.5  # longest wait without a look at whether to stop
 _TICK_S = 1.0  # supervision
-_CLOSE_S = 5.0  # for saying goodbye to a broker
 
 _Item = TypeVar("_Item")
 
@@ -50,29 +53,49 @@ def run_service(settings: Settings, stop: threading.Event) -> None:
         PatchlineError: the bundle, the source or the settings are refused, or verdicts could not be delivered.
     """
     notifier = SystemdNotifier()
-    bundle = read_bundle(settings.bundle)
-    inspector = Inspector(bundle, inspector_options(settings))
-    if settings.inspection.self_test:
-        run_golden(inspector, bundle)
+    use_one_blas_thread()
+    recipes = open_recipes(settings)
     topics = station_topics(settings)
     with contextlib.ExitStack() as resources:
+        resources.callback(recipes.close)
         source = open_source(settings.source)
         resources.callback(source.close)
-        publishers = [resources.enter_context(_opened(kind, settings, topics)) for kind in settings.publish]
+        statistics = Statistics()
+        delivery = resources.enter_context(open_delivery(settings, topics, statistics))
         line = _Line(
             settings=settings,
-            bundle=bundle,
-            inspector=inspector,
+            recipes=recipes,
             source=source,
-            publishers=publishers,
+            delivery=delivery,
+            statistics=statistics,
             topics=topics,
         )
         line.start(stop)
         notifier.notify("READY=1")
-        log.info("inspecting", extra={"fields": {"station": topics.base, **_facts(settings, bundle, inspector)}})
+        log.info("inspecting", extra={"fields": {"station": topics.base, **_facts(settings, recipes)}})
         line.supervise(stop, notifier)
         notifier.notify("STOPPING=1")
         line.stop()
+
+
+def open_recipes(settings: Settings) -> Recipes:
+    """The bundles that the settings name, the first of them ready to inspect.
+
+    Raises:
+        PatchlineError: bundle, device, region or mask are refused.
+    """
+    inspection, options = settings.inspection, inspector_options(settings)
+    own_name = next((name for name, directory in settings.recipes.items() if directory == settings.bundle), "")
+    active = open_recipe(settings.bundle, options, self_test=inspection.self_test, name=own_name)
+    others = dataclasses.replace(options, workers=len(active.inspectors))
+    return Recipes(
+        active,
+        frozenset(settings.recipes),
+        lambda name: open_recipe(
+            settings.recipes.get(name, settings.bundle), others, self_test=inspection.self_test, name=name
+        ),
+        inspection.recipes_loaded,
+    )
 
 
 def inspector_options(settings: Settings) -> InspectorOptions:
@@ -86,6 +109,8 @@ def inspector_options(settings: Settings) -> InspectorOptions:
         device=inspection.device,
         precision=inspection.precision,
         search=inspection.search,
+        mode=inspection.mode,
+        workers=inspection.workers,
         embed_threads=inspection.embed_threads,
         search_threads=inspection.search_threads,
         cache_dir=inspection.cache_dir or default_cache_dir(),
@@ -106,31 +131,42 @@ def station_topics(settings: Settings) -> StationTopics:
 
 
 class _Line:
-    """The three threads and what they share."""
+    """The threads and what they share."""
 
     def __init__(
         self,
         *,
         settings: Settings,
-        bundle: Bundle,
-        inspector: Inspector,
+        recipes: Recipes,
         source: Source,
-        publishers: Sequence[Publisher],
+        delivery: Delivery,
+        statistics: Statistics,
         topics: StationTopics,
     ) -> None:
         when_full = WhenFull.DROP_OLDEST if source.live else WhenFull.BLOCK
         self._settings = settings.service
-        self._publish_last = settings.mqtt.publish_last
-        self._inspector = inspector
+        self._recipes = recipes
         self._source = source
-        self._publishers = publishers
+        self._delivery = delivery
+        self._alarms = Alarms(settings.alarms)
         self._topics = topics
-        self._epoch = int(time.time())
-        self._facts = _facts(settings, bundle, inspector)
-        self._frames: Buffer[Frame] = Buffer(settings.service.frame_buffer, when_full)
+        self._facts = functools.partial(_facts, settings, recipes)
+        self._gate = Gate(settings.inspection, live=source.live)
+        self._control = Control(
+            settings,
+            topics.base,
+            self._gate,
+            recipes,
+            no_result=self._no_result,
+            deliver=self._keep,
+            reply=delivery.reply,
+        )
+        self._takes_commands = settings.commands.enabled
+        self._frames: Buffer[Frame] = Buffer(_room_for_frames(settings), when_full)
         self._verdicts: Buffer[Verdict] = Buffer(settings.service.verdict_buffer, when_full)
+        self._workers = Workers(self._frames, len(recipes.active.inspectors), self._all_judged)
         self._health: Buffer[Message] = Buffer(1, WhenFull.DROP_OLDEST)
-        self._statistics = Statistics()
+        self._statistics = statistics
         self._started = time.monotonic()
         self._capture_stops = threading.Event()
         self._delivery_ends_at: float | None = None  # monotonic; set when draining begins
@@ -141,16 +177,27 @@ class _Line:
         self._threads: list[threading.Thread] = []
 
     def start(self, stop: threading.Event) -> None:
-        """Start the threads; `stop` is set when the last verdict is published or a thread fails."""
-        for name, loop in (("publish", self._publish), ("inspect", self._inspect), ("capture", self._capture)):
+        """Start the threads; `stop` is set when the last verdict is delivered or a thread fails."""
+        commands = [("commands", self._control.run)] if self._takes_commands else []
+        for name, loop in (("publish", self._publish), *commands, *self._inspecting(), ("capture", self._capture)):
             self._heartbeats[name] = Heartbeat()
             thread = threading.Thread(target=self._guard, args=(loop, name, stop), name=name, daemon=True)
             self._threads.append(thread)
             thread.start()
+        if self._takes_commands:
+            self._delivery.listen(self._control.topic_filter, self._control.request)
+
+    def _inspecting(self) -> Iterator[tuple[str, Callable[[Heartbeat], None]]]:
+        """Name and loop of every inspecting thread."""
+        count = len(self._recipes.active.inspectors)
+        for place in range(count):
+            name = "inspect" if count == 1 else f"inspect-{place + 1}"
+            yield name, functools.partial(self._inspect, place=place)
 
     def supervise(self, stop: threading.Event, notifier: SystemdNotifier) -> None:
-        """Feed the watchdog while there is progress, and report statistics, until `stop` is set."""
+        """Feed the watchdog while there is progress, raise alarms, and report statistics, until `stop` is set."""
         silent: tuple[str, ...] = ()
+        self._look_for_alarms()
         report_at = time.monotonic() + self._settings.health_interval_s
         while not stop.wait(min(_TICK_S, self._settings.health_interval_s)):
             before, silent = silent, self._without_progress()
@@ -159,99 +206,94 @@ class _Line:
             if silent != before:
                 level, text = (logging.ERROR, "no progress") if silent else (logging.INFO, "progress again")
                 log.log(level, text, extra={"fields": {"stalled": ",".join(silent) or "none"}})
+            self._look_for_alarms()
             if time.monotonic() >= report_at:
                 report_at += self._settings.health_interval_s
                 self._report("statistics")
 
     def stop(self) -> None:
-        """Stop capturing; answer and publish what was captured, within the drain time-out.
+        """Stop capturing; answer, store and publish what was captured, within the drain time-out.
 
         Raises:
-            PatchlineError: a thread failed, or verdicts could not be delivered in time.
+            PatchlineError: a thread failed, or verdicts could be neither delivered nor stored in time.
         """
         self._capture_stops.set()
         deadline = self._begin_drain()
         for thread in reversed(self._threads):
             thread.join(max(0.0, deadline - time.monotonic()) + _TICK_S)
-        flushed = [publisher.flush(max(0.0, deadline - time.monotonic())) for publisher in self._publishers]
+        unanswered = self._delivery.finish(max(0.0, deadline - time.monotonic()))
         left = self._undelivered + len(self._verdicts) + len(self._frames)
         self._report("stopped")
         if isinstance(self._failure, PatchlineError):
             raise self._failure
         if self._failure is not None:
             raise PatchlineError(f"a thread ended: {self._failure!r}; the log has the details") from self._failure
-        if left or not all(flushed):
+        if left or unanswered:
             raise DeliveryError(
-                f"within {self._settings.drain_timeout_s:g} s {left} frames were not answered or published"
-                f"{'' if all(flushed) else ', and not all that was published was acknowledged'}; "
-                "is the broker reachable?"
+                f"within {self._settings.drain_timeout_s:g} s {left} frames were not answered, or their verdicts "
+                f"neither delivered nor stored; {unanswered} messages that are not stored were not acknowledged; "
+                "is the broker reachable, and does the outbox's disk take anything?"
             )
 
     def _capture(self, heartbeat: Heartbeat) -> None:
         try:
             while not self._capture_stops.is_set() and self._source.state is not SourceState.ENDED:
-                frame = self._source.read(_POLL_S)
+                captured = self._source.read(_POLL_S) if self._gate.wants_frame(_POLL_S) else None
                 heartbeat.beat()
+                frame = None if captured is None else self._gate.admit(captured)
                 if frame is not None and not self._hand_over(self._frames, frame, heartbeat):
                     self._undelivered += 1
         finally:
+            self._gate.end_capture()
             self._frames.close()
 
-    def _inspect(self, heartbeat: Heartbeat) -> None:
-        try:
-            while not self._frames.drained:
-                frame = self._frames.get(_POLL_S)
-                heartbeat.beat()
-                if frame is None:
-                    continue
-                verdict = self._answer(frame)
-                self._statistics.judged(verdict)
-                if not self._hand_over(self._verdicts, verdict, heartbeat):
-                    self._undelivered += 1
-        finally:
-            self._verdicts.close()
-            self._begin_drain()
+    def _inspect(self, heartbeat: Heartbeat, place: int) -> None:
+        def answer(frame: Frame) -> Verdict:
+            inspector = self._recipes.active.inspectors[place]  # of this frame: the next may have another recipe
+            verdict = None if self._gate.why_late(frame.identity) else inspector.answer(frame)
+            late = self._gate.why_late(frame.identity)  # the deadline may come while the frame is judged
+            if verdict is None or late:
+                return inspector.no_result(frame.identity, Reason.DEADLINE_MISSED, late)
+            return verdict
 
-    def _answer(self, frame: Frame) -> Verdict:
-        try:
-            verdict = self._inspector.inspect(frame).verdict
-        except Exception as error:  # noqa: BLE001 — whatever went wrong, the frame gets its answer, and it is not PASS
-            detail = f"{type(error).__name__}: {error}"
-            verdict = self._inspector.no_result(frame.identity, Reason.INTERNAL_ERROR, detail)
+        self._workers.work(answer, lambda verdict: self._judged(verdict, heartbeat), heartbeat.beat)
+
+    def _judged(self, verdict: Verdict, heartbeat: Heartbeat) -> None:
+        if self._gate.claim(verdict.identity):
+            self._keep(verdict, heartbeat)
+
+    def _keep(self, verdict: Verdict, heartbeat: Heartbeat) -> None:
+        """The answer to a frame or trigger: there is no other one."""
         self._log_no_result(verdict)
-        return verdict
+        self._statistics.judged(verdict)
+        if not self._hand_over(self._verdicts, verdict, heartbeat):
+            self._undelivered += 1
+
+    def _no_result(self, identity: FrameIdentity, reason: Reason, detail: str) -> Verdict:
+        return self._recipes.active.inspectors[0].no_result(identity, reason, detail)
+
+    def _all_judged(self) -> None:
+        self._control.end()
+        self._verdicts.close()
+        self._begin_drain()
 
     def _publish(self, heartbeat: Heartbeat) -> None:
-        seq = 0
         while not self._verdicts.drained:
             verdict = self._verdicts.get(_POLL_S)
             heartbeat.beat()
-            if verdict is not None:
-                seq += 1
-                if self._deliver(verdict, seq, heartbeat):
-                    self._statistics.delivered(verdict)
-                else:
-                    self._undelivered += 1
+            if verdict is not None and not self._deliver(verdict, heartbeat):
+                self._undelivered += 1
             health = self._health.get(0)
             if health is not None:
-                self._send(health)
+                self._delivery.send(health)
 
-    def _deliver(self, verdict: Verdict, seq: int, heartbeat: Heartbeat) -> bool:
-        message = verdict_message(self._topics, verdict, self._epoch, seq)
-        for part in (message, *crop_messages(self._topics, verdict, self._epoch, seq)):
-            for publisher in self._publishers:
-                while not publisher.send(part, _POLL_S):
-                    heartbeat.beat()
-                    if self._out_of_time():
-                        return False
-        if self._publish_last:
-            self._send(last_message(self._topics, message))
+    def _deliver(self, verdict: Verdict, heartbeat: Heartbeat) -> bool:
+        lost = self._verdicts.discarded
+        while not self._delivery.deliver(verdict, lost):
+            heartbeat.beat()
+            if self._out_of_time():
+                return False
         return True
-
-    def _send(self, message: Message) -> None:
-        """QoS 0: gone if nobody takes it now."""
-        for publisher in self._publishers:
-            publisher.send(message, 0)
 
     def _hand_over(self, buffer: Buffer[_Item], item: _Item, heartbeat: Heartbeat) -> bool:
         while not buffer.put(item, _POLL_S):
@@ -281,27 +323,38 @@ class _Line:
 
     def _without_progress(self) -> tuple[str, ...]:
         running = {thread.name: self._heartbeats[thread.name] for thread in self._threads if thread.is_alive()}
-        dead = tuple("mqtt" for publisher in self._publishers if not publisher.alive)
-        return stalled(running, self._settings.stall_timeout_s) + dead
+        limit_s = self._settings.stall_timeout_s
+        return stalled(running, limit_s) + self._delivery.without_progress(limit_s)
+
+    def _look_for_alarms(self) -> None:
+        facts = dataclasses.replace(
+            self._delivery.facts(),
+            source_away=self._source.state is SourceState.AWAY,
+            clock_synchronised=read_clock_state(),
+        )
+        for change in self._alarms.look(facts, time.monotonic(), time.time()):
+            self._delivery.announce(change)
+        self._delivery.say_what_is_unsaid()
 
     def _report(self, title: str) -> None:
         values = self._collect()
         log.info(title, extra={"fields": values})
         self._health.put(health_message(self._topics, values), 0)
+        self._delivery.tell_hosts(values, source_present=self._source.state is not SourceState.AWAY)
 
     def _collect(self) -> Values:
         values: Values = {
-            **self._facts,
+            **self._facts(),
             "uptime_s": round(time.monotonic() - self._started),
             "source": self._source.state.value,
             **self._statistics.take(),
             "dropped": self._frames.discarded + self._source.dropped,
             "backlog": len(self._verdicts),
             "evicted": self._verdicts.discarded,
+            "alarms": ",".join(self._alarms.active),
+            "recipes": ",".join(f"{name}:{state}" for name, state in self._recipes.states().items()),
         }
-        for publisher in self._publishers:
-            values |= publisher.report()
-        return values | read_usage()
+        return values | self._gate.report() | self._control.report() | self._delivery.report() | read_usage()
 
     def _log_no_result(self, verdict: Verdict) -> None:
         """One line when frames begin, and when they cease, to go unanswered for a reason."""
@@ -316,29 +369,22 @@ class _Line:
             log.warning("frames cannot be judged", extra={"fields": fields})
 
 
-def _facts(settings: Settings, bundle: Bundle, inspector: Inspector) -> Values:
+def _facts(settings: Settings, recipes: Recipes) -> Values:
+    inspector = recipes.active.inspectors[0]
     return {
-        "model": bundle.model,
-        "recipe": bundle.manifest.name,
+        "model": inspector.model,
+        "recipe": recipes.active.name,
         "settings": hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12],
         "device": inspector.embedder.execution_devices,
         "precision": inspector.embedder.execution_precision,
     }
 
 
+def _room_for_frames(settings: Settings) -> int:
+    """With room for every open trigger, those that a live source drops are answered already."""
+    triggered = settings.inspection.trigger == "command"
+    return max(settings.service.frame_buffer, settings.inspection.max_triggers if triggered else 0)
+
+
 def _region(region: RegionSettings | None) -> Box | None:
     return None if region is None else Box(region.x, region.y, region.width, region.height)
-
-
-@contextlib.contextmanager
-def _opened(kind: PublisherKind, settings: Settings, topics: StationTopics) -> Iterator[Publisher]:
-    publisher: Publisher
-    match kind:
-        case PublisherKind.JSON_LINES:
-            publisher = JsonLinesPublisher(sys.stdout.buffer)
-        case PublisherKind.MQTT:
-            publisher = MqttPublisher(settings.mqtt, topics)
-    try:
-        yield publisher
-    finally:
-        publisher.close(_CLOSE_S)

@@ -12,9 +12,17 @@ import tomllib
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings import SettingsError as EnvironmentSettingsError
@@ -25,6 +33,30 @@ ENVIRONMENT_PREFIX = "PATCHLINE_"
 NESTED_DELIMITER = "__"
 # DELIVERY.md's topic alphabet: safe in every broker, PLC client and file name.
 TOPIC_LEVEL = r"^[A-Za-z0-9_-]{1,60}$"
+
+# Sparkplug 3.0, section 4.1: any UTF-8 but + / #. Control characters are left out too: no host shows them.
+SPARKPLUG_ID = r"^[^+/#\x00-\x1f\x7f]{0,60}$"
+
+
+CREDENTIALS = "%d/"  # systemd's own word for $CREDENTIALS_DIRECTORY
+# An answer's topic is chosen by whoever sends a command: nothing in it may upset a broker.
+RESPONSE_PREFIX = r"^([A-Za-z0-9_.-]+/)*$"
+
+
+def _find_credential(value: object) -> object:
+    if not isinstance(value, str | Path) or not str(value).startswith(CREDENTIALS):
+        return value
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise ValueError(
+            f"{CREDENTIALS} is systemd's directory of credentials, but systemd gave none: "
+            f"is LoadCredential={str(value).removeprefix(CREDENTIALS)}:… in the unit?"
+        )
+    return Path(directory) / str(value).removeprefix(CREDENTIALS)
+
+
+# A file that may be a credential of systemd.
+CredentialPath = Annotated[Path | None, BeforeValidator(_find_credential)]
 
 
 class Section(BaseModel):
@@ -47,6 +79,22 @@ class PublisherKind(StrEnum):
 
     MQTT = "mqtt"
     JSON_LINES = "jsonl"
+
+
+class CommandName(StrEnum):
+    """Last level of `/cmd/<name>`."""
+
+    TRIGGER = "trigger"
+    RECIPE = "recipe"
+    PAUSE = "pause"
+    RESUME = "resume"
+
+
+class SendOrder(StrEnum):
+    """In which order the broker gets what waited for it."""
+
+    LIVE_FIRST = "live_first"
+    STRICT = "strict"
 
 
 class RegionSettings(Section):
@@ -84,8 +132,9 @@ class SourceSettings(Section):
     """folder: a directory, picture or glob; video: a file."""
     device: str = "0"
     """camera: an index (`0`), a stable path (`/dev/v4l/by-id/…`) or an address (`rtsp://…`, `http://…`)."""
-    credentials_file: Path | None = None
-    """camera: a file with `user:password` on one line, put into the address when it is opened."""
+    credentials_file: CredentialPath = None
+    """camera: a file with `user:password` on one line, put into the address when it is opened; `%d/camera` under
+    systemd."""
     width: int | None = Field(default=None, ge=32)
     """camera: frame width to ask for; refused if the camera gives another."""
     height: int | None = Field(default=None, ge=32)
@@ -123,10 +172,22 @@ class InspectionSettings(Section):
     """Arithmetic of the embedding. The bank belongs to the precision that it was taught with."""
     search: Literal["as_taught", "exact", "fast"] = "as_taught"
     """Search of the memory bank. `fast` gives the same scores, and maps within 0.2 % of the exact ones."""
+    mode: Literal["latency", "throughput"] = "latency"
+    """`latency`: all cores work on one frame; `throughput`: several frames at a time, each on its own core."""
+    workers: int = Field(default=0, ge=0, le=64)
+    """throughput: frames at a time; 0: as many as OpenVINO finds best."""
     embed_threads: int = Field(default=0, ge=0)
     """OpenVINO threads; 0: its own choice."""
     search_threads: int = Field(default=0, ge=0)
-    """faiss threads; 0: all cores."""
+    """Threads of one search; 0: all cores if it is exact, one if it is fast or in throughput mode."""
+    trigger: Literal["free", "command"] = "free"
+    """`free`: every frame is judged; `command`: the first frame after each trigger, with one answer to each."""
+    deadline_ms: float | None = Field(default=None, gt=0, le=600_000)
+    """Later than this after its trigger, or free running its capture, the answer is NO_RESULT, `deadline_missed`."""
+    max_triggers: int = Field(default=4, ge=1, le=1000)
+    """command: triggers without an answer at the most; one more is answered NO_RESULT, `overrun`, at once."""
+    recipes_loaded: int = Field(default=2, ge=1, le=64)
+    """Recipes kept in memory, those used last; switching to one of them takes no time."""
     cache_dir: Path | None = None
     """Compiled-model cache; none: systemd's `CACHE_DIRECTORY`, else `~/.cache/patchline`."""
     region: RegionSettings | None = None
@@ -163,22 +224,22 @@ class MqttSettings(Section):
     """Empty: `patchline-<site>-<line>-<station>`."""
     user: str | None = None
     """User name."""
-    password_file: Path | None = None
-    """File with the password on its first line (systemd: `%d/mqtt-password`)."""
+    password_file: CredentialPath = None
+    """File with the password on its first line, which not everybody may read; `%d/mqtt-password` under systemd."""
     tls: bool = False
     """TLS 1.2 or newer; the broker's certificate and name are always verified."""
-    ca_file: Path | None = None
+    ca_file: CredentialPath = None
     """Certificate authorities; none: the system's."""
-    certificate_file: Path | None = None
+    certificate_file: CredentialPath = None
     """Client certificate, for mutual TLS."""
-    key_file: Path | None = None
-    """Its private key."""
+    key_file: CredentialPath = None
+    """Its private key, not encrypted, which not everybody may read."""
     allow_plaintext: bool = False
     """Speak without TLS to a host that is not loopback."""
     keepalive_s: int = Field(default=15, ge=5, le=600)
     """MQTT keep-alive."""
     session_expiry_s: int = Field(default=86_400, ge=0)
-    """MQTT 5 session expiry interval."""
+    """MQTT 5 session expiry interval. Sessions start clean all the same: the station keeps what is unanswered."""
     window: int = Field(default=10, ge=1, le=100)
     """Unacknowledged messages at the most; the broker's Receive Maximum lowers it."""
     publish_last: bool = True
@@ -200,17 +261,96 @@ class MqttSettings(Section):
         return self
 
 
+class CommandSettings(Section):
+    """What may be asked of the station at `<base>/cmd/<name>`. Who may is for the broker to say, by its ACL."""
+
+    enabled: bool = False
+    """Listen to commands."""
+    allow: tuple[CommandName, ...] = tuple(CommandName)
+    """Which of them: `trigger`, `recipe`, `pause`, `resume`."""
+    response_prefix: str = Field(default="", max_length=200, pattern=RESPONSE_PREFIX)
+    """Answers go to topics that begin so, nowhere else; empty: `<base>/reply/`, where the station may write anyway."""
+    max_per_s: float = Field(default=20.0, gt=0, le=1000)
+    """Commands above this rate are neither executed nor answered."""
+    remember_s: float = Field(default=60.0, ge=1, le=600)
+    """A command that comes again within this time is answered as before and not executed again."""
+
+
+class OutboxSettings(Section):
+    """Where verdicts wait for the broker: on disk, before anybody hears of them. Without `mqtt` there is none."""
+
+    enabled: bool = True
+    """Off: they wait in memory, `service.verdict_buffer` of them, and are lost with the process."""
+    directory: Path | None = None
+    """Of this station alone; none: below systemd's `STATE_DIRECTORY`, else below `~/.local/state/patchline`."""
+    max_rows: int = Field(default=1_000_000, ge=100)
+    """Messages kept at the most; then crops give way, then refused messages, then the oldest verdicts."""
+    max_bytes: int = Field(default=2**30, ge=2**20)
+    """Bytes of messages kept at the most; the files are about a quarter larger."""
+    min_free_bytes: int = Field(default=256 * 2**20, ge=0)
+    """With less free on the disk, no crops are kept, and new verdicts replace the oldest."""
+    ballast_bytes: int = Field(default=16 * 2**20, ge=0)
+    """A file that is given up when the disk is full, because deleting takes space, too."""
+    order: SendOrder = SendOrder.LIVE_FIRST
+    """`live_first`: after an outage new verdicts overtake a long backlog; `strict`: everything as it arose."""
+    backlog_share: float = Field(default=0.25, ge=0.01, le=1)
+    """live_first: share of the messages that the backlog gets while live ones wait, too."""
+    crop_expiry_s: int = Field(default=86_400, ge=1)
+    """Crops of the backlog: the broker forgets them after this time if nobody has fetched them."""
+
+
+class SparkplugSettings(Section):
+    """A second connection for SCADA hosts, which speaks Sparkplug B 3.0 over MQTT 3.1.1."""
+
+    enabled: bool = False
+    """Speak Sparkplug. Needs `pip install 'patchline[sparkplug]'`."""
+    group: str = Field(default="", pattern=SPARKPLUG_ID)
+    """Group id; empty: the station's site."""
+    edge_node: str = Field(default="", pattern=SPARKPLUG_ID)
+    """Edge node id, unique within the group; empty: `<line>-<station>`."""
+    device: str = Field(default="", pattern=SPARKPLUG_ID)
+    """Device id; empty: the station's name."""
+    primary_host: str = Field(default="", pattern=SPARKPLUG_ID)
+    """Host id to wait for: nothing is said while that host is offline. Empty: wait for nobody."""
+    capacity: int = Field(default=1000, ge=10, le=100_000)
+    """Verdicts kept, in memory, until the broker has them; about 2 KB each."""
+    rebirth_interval_s: float = Field(default=2.0, ge=0, le=60)
+    """Shortest time between two births that hosts ask for."""
+    mqtt: MqttSettings | None = None
+    """The broker, if it is another than that of `[mqtt]`."""
+
+    @field_validator("group")
+    @classmethod
+    def _not_state(cls, group: str) -> str:
+        if group == "STATE":
+            raise ValueError("STATE is reserved for hosts' own topics: choose another group")
+        return group
+
+
+class AlarmSettings(Section):
+    """When alarms are raised."""
+
+    broker_away_s: float = Field(default=10.0, ge=0)
+    """The broker is away for so long."""
+    backlog_messages: int = Field(default=1000, ge=1)
+    """So many messages wait for the broker; over when half of them are left."""
+    clock_s: float = Field(default=60.0, ge=0)
+    """The system says for so long that its clock is not synchronised."""
+    quiet_s: float = Field(default=600.0, ge=0)
+    """Alarms about events (evicted, refused) are over after so long without another one."""
+
+
 class ServiceSettings(Section):
     """Buffers and supervision."""
 
     frame_buffer: int = Field(default=4, ge=1, le=1000)
     """Frames between capture and inspection. Live sources drop the oldest, files wait."""
     verdict_buffer: int = Field(default=1000, ge=1, le=1_000_000)
-    """Verdicts between inspection and publishing. In memory: lost when the process ends."""
+    """Verdicts between inspection and outbox, in memory. Live sources drop the oldest, explained; files wait."""
     health_interval_s: float = Field(default=10.0, gt=0, le=3600)
     """Time between two `/health` messages and statistics lines in the log."""
     drain_timeout_s: float = Field(default=10.0, gt=0, le=600)
-    """After SIGTERM, SIGINT or the end of files: longest time to publish what is left."""
+    """After SIGTERM, SIGINT or the end of files: longest time to answer and publish what is left."""
     stall_timeout_s: float = Field(default=30.0, gt=0, le=3600)
     """A thread without progress for this long withholds the watchdog."""
 
@@ -228,6 +368,8 @@ class Settings(BaseSettings):
 
     bundle: Path = Path("bundle")
     """Bundle directory, made by `patchline-export teach`."""
+    recipes: dict[str, Path] = {}
+    """Bundle directories by name, for the command `recipe`; `bundle`, with which the station begins, is one of them."""
     publish: Annotated[tuple[PublisherKind, ...], NoDecode] = (PublisherKind.MQTT,)
     """`mqtt`, `jsonl` (JSON lines on standard output), or both; in the environment separated by commas."""
     station: StationSettings = StationSettings()
@@ -235,12 +377,35 @@ class Settings(BaseSettings):
     inspection: InspectionSettings = InspectionSettings()
     defects: DefectSettings = DefectSettings()
     mqtt: MqttSettings = MqttSettings()
+    commands: CommandSettings = CommandSettings()
+    outbox: OutboxSettings = OutboxSettings()
+    sparkplug: SparkplugSettings = SparkplugSettings()
+    alarms: AlarmSettings = AlarmSettings()
     service: ServiceSettings = ServiceSettings()
 
     @field_validator("publish", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return value.split(",") if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _agree(self) -> Settings:
+        commands, inspection = self.commands, self.inspection
+        if self.recipes and self.bundle not in self.recipes.values():
+            raise ValueError(
+                f"bundle {self.bundle} must be one of recipes: {', '.join(map(str, self.recipes.values()))}"
+            )
+        if commands.enabled and PublisherKind.MQTT not in self.publish:
+            raise ValueError('commands.enabled needs "mqtt" in publish')
+        if inspection.trigger == "command" and not (commands.enabled and CommandName.TRIGGER in commands.allow):
+            raise ValueError(
+                'inspection.trigger = "command" needs commands.enabled = true and "trigger" in commands.allow'
+            )
+        if inspection.trigger == "command" and inspection.deadline_ms is None:
+            raise ValueError(
+                'inspection.trigger = "command" needs inspection.deadline_ms: the time in which a trigger is answered'
+            )
+        return self
 
     @classmethod
     def settings_customise_sources(
@@ -263,10 +428,15 @@ _PATHS = (
     ("source", "credentials_file"),
     ("inspection", "mask"),
     ("inspection", "cache_dir"),
+    ("outbox", "directory"),
     ("mqtt", "password_file"),
     ("mqtt", "ca_file"),
     ("mqtt", "certificate_file"),
     ("mqtt", "key_file"),
+    ("sparkplug", "mqtt", "password_file"),
+    ("sparkplug", "mqtt", "ca_file"),
+    ("sparkplug", "mqtt", "certificate_file"),
+    ("sparkplug", "mqtt", "key_file"),
 )
 
 
@@ -293,7 +463,9 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: cannot be read ({error})") from error
     except tomllib.TOMLDecodeError as error:
         raise SettingsError(f"{path}: not valid TOML: {error}") from error
-    for keys in _PATHS:
+    recipes = values.get("recipes")
+    names = recipes if isinstance(recipes, dict) else {}
+    for keys in (*_PATHS, *(("recipes", name) for name in names)):
         _anchor(values, keys, path.parent)
     return values
 
@@ -304,6 +476,8 @@ def _anchor(values: dict[str, Any], keys: tuple[str, ...], base: Path) -> None:
     for key in tables:
         table = table.get(key) if isinstance(table, dict) else None
     if isinstance(table, dict) and isinstance(table.get(last), str) and table[last]:
+        if table[last].startswith(CREDENTIALS):
+            return
         try:
             table[last] = str(base / Path(table[last]).expanduser())
         except RuntimeError as error:
@@ -329,8 +503,9 @@ def walk_settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterat
             yield from walk_settings(annotation, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", info
-            if annotation == RegionSettings | None:
-                yield from walk_settings(RegionSettings, f"{prefix}{key}.")
+            for part in get_args(annotation):
+                if isinstance(part, type) and issubclass(part, Section):
+                    yield from walk_settings(part, f"{prefix}{key}.")
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:

@@ -11,13 +11,13 @@ import numpy as np
 from edge.records import Verdict
 
 _KEPT = 4096  # newest values of each stage that the percentiles of one interval are taken from
-STAGES = ("preprocess", "embed", "search", "score", "latency", "delivery")
+STAGES = ("preprocess", "embed", "search", "score", "latency", "commit", "delivery", "acknowledged")
 
 Values = dict[str, int | float | str]
 
 
 class Statistics:
-    """Told of every verdict by the inspecting thread and of every delivery by the publishing thread."""
+    """Told of every verdict by the inspecting thread and of every delivery by those that publish."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -40,8 +40,13 @@ class Statistics:
             self._times["score"].append(stages.score_ms)
             self._times["latency"].append(verdict.latency_ms)
 
+    def timed(self, stage: str, elapsed_ms: float) -> None:
+        """One of `STAGES` took so long."""
+        with self._lock:
+            self._times[stage].append(elapsed_ms)
+
     def delivered(self, verdict: Verdict) -> None:
-        """A verdict was handed to the publishers."""
+        """A verdict is safe: stored, or with the publishers."""
         with self._lock:
             elapsed = time.monotonic() - verdict.identity.captured_monotonic_s
             self._times["delivery"].append(1e3 * elapsed)

@@ -21,7 +21,7 @@ class Held:
 
     number: int  # order of arrival, from 1
     message: Message
-    announcement: bool = False  # our own `/status`: belongs to one connection
+    announcement: bool = False  # our own `/status`, an answer to a command: belongs to one connection
     packet_id: int | None = None  # once it is handed over
     suspect: bool = False  # was unanswered when a connection ended
     strikes: int = 0  # connections that ended while it alone was unanswered
@@ -42,6 +42,11 @@ class Window:
         return len(self._waiting) + len(self._in_flight)
 
     @property
+    def announced(self) -> int:
+        """Announcements that wait."""
+        return sum(held.announcement for held in self._waiting)
+
+    @property
     def full(self) -> bool:
         """There is no room for another message."""
         return len(self) >= self.limit
@@ -52,8 +57,8 @@ class Window:
         self._waiting.append(Held(self._arrivals, message))
 
     def announce(self, message: Message) -> None:
-        """Before everything that waits; forgotten when the connection ends."""
-        self._waiting.insert(0, Held(0, message, announcement=True))
+        """Before everything else that waits; forgotten when the connection ends."""
+        self._waiting.insert(self.announced, Held(0, message, announcement=True))
 
     def next(self) -> Held | None:
         """The message to hand over now, in flight from here on; None: nothing waits, or the limit is reached."""

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
+
+import faiss
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.bank import ExactBank
+from edge.bank import ExactBank, available_cores
 from edge.records import Float32Array
 from edge.scoring import reweighted_score
 
@@ -88,3 +94,46 @@ def test_support_is_the_whole_bank_where_the_bank_is_smaller() -> None:
 
 def test_size_is_the_number_of_vectors() -> None:
     assert ExactBank(random_vectors(17, 8, 9)).size == 17
+
+
+def test_threads_search_at_the_same_time() -> None:
+    bank, queries = random_vectors(500, 152, 9), [random_vectors(300, 152, seed) for seed in range(4)]
+    exact = ExactBank(bank, threads=1)
+    expected = [exact.search(patches)[0].copy() for patches in queries]
+
+    def search_often(patches: Float32Array) -> list[Float32Array]:
+        return [exact.search(patches)[0] for _ in range(50)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for got, want in zip(pool.map(search_often, queries), expected, strict=True):
+            assert all((distances == want).all() for distances in got)
+
+
+def test_each_calling_thread_searches_with_the_bank_s_own_number_of_threads() -> None:
+    exact, seen = ExactBank(random_vectors(50, 8, 1), threads=3), []
+
+    def search() -> None:
+        exact.search(random_vectors(10, 8, 2))
+        seen.append(faiss.omp_get_max_threads())
+
+    thread = Thread(target=search)
+    thread.start()
+    thread.join()
+    assert seen == [3]
+    assert ExactBank(random_vectors(50, 8, 1)).threads == available_cores() >= 1
+
+
+def test_only_numpy_s_matrix_products_lose_their_threads() -> None:
+    program = (
+        "import numpy, faiss\n"
+        "from edge.bank import ExactBank, available_cores, use_one_blas_thread\n"
+        "use_one_blas_thread()\n"
+        "from threadpoolctl import threadpool_info\n"
+        "for info in threadpool_info():\n"
+        "    if info['user_api'] == 'blas' and info.get('threading_layer') != 'openmp': print(info['num_threads'])\n"
+        "ExactBank(numpy.ones((40, 192), numpy.float32), 2).search(numpy.ones((30, 192), numpy.float32))\n"
+        "assert faiss.omp_get_max_threads() == 2\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == {"1"}

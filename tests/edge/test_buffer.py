@@ -141,3 +141,17 @@ def test_many_threads_lose_repeat_and_invert_nothing(when_full: WhenFull) -> Non
         for producer in range(3):
             numbers = [number for who, number in got if who == producer]
             assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("when_full", list(WhenFull))
+def test_items_are_numbered_as_they_are_got_whichever_way_and_drops_have_no_number(when_full: WhenFull) -> None:
+    buffer = Buffer[str](2, when_full)
+    for item in ("a", "b"):
+        assert buffer.put(item, 0)
+    assert buffer.get_numbered(0) == (0, "a")
+    assert buffer.get(0) == "b"
+    assert buffer.get_numbered(0) is None
+    for item in ("c", "d", "e"):
+        buffer.put(item, 0)
+    kept = ["c", "d"] if when_full is WhenFull.BLOCK else ["d", "e"]
+    assert [buffer.get_numbered(0), buffer.get_numbered(0)] == [(2, kept[0]), (3, kept[1])]

@@ -86,5 +86,11 @@ def test_quality_is_given_up_before_size() -> None:
     assert decode(encode_within(image, at_90 - 1)).shape == image.shape
 
 
+def test_a_crop_far_too_large_for_the_limit_is_halved_rather_than_spoilt() -> None:
+    image = np.full((800, 1200, 3), 90, np.uint8)
+    half = cv2.imencode(".jpg", image[:400, :600], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
+    assert encode_within(image, 96 * 1024) == half
+
+
 def test_a_limit_below_any_jpeg_ends_with_the_smallest_one() -> None:
     assert max(decode(encode_within(noise(500, 500), 10)).shape[:2]) <= 16

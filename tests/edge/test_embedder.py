@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from edge.embedder import Embedder
 from edge.errors import BundleError, SettingsError
 from edge.ir import MODEL_BIN, MODEL_XML, IrDescription, read_ir_description
+from edge.records import Float32Array
 from tests.bundles import draw_good
 
 
@@ -50,11 +52,37 @@ def test_what_really_executes_is_told(ir: IrDescription, files: tuple[bytes, byt
 
 
 def test_the_throughput_model_gives_the_same_embeddings(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
-    embedder = Embedder(ir, *files)
-    embedder.input[:] = draw_good(0).image[:128, :128]
-    expected = embedder.embed().patches
-    got = embedder.recompile_for_throughput()(embedder.input[np.newaxis])[0]
-    np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-3)
+    alone, together = Embedder(ir, *files), Embedder(ir, *files, mode="throughput")
+    for embedder in (alone, together):
+        embedder.input[:] = draw_good(0).image[:128, :128]
+    np.testing.assert_allclose(together.embed().patches, alone.embed().patches, rtol=1e-3, atol=1e-3)
+
+
+def test_threads_embed_at_the_same_time_each_in_buffers_of_its_own(
+    ir: IrDescription, files: tuple[bytes, bytes]
+) -> None:
+    first = Embedder(ir, *files, mode="throughput", streams=2)
+    embedders = [first, first.for_another_thread(), first.for_another_thread()]
+    expected = []
+    for number, embedder in enumerate(embedders):
+        embedder.input[:] = draw_good(number).image[:128, :128]
+        expected.append(embedder.embed().patches.copy())
+    assert not np.shares_memory(embedders[0].input, embedders[1].input)
+
+    def embed_often(embedder: Embedder) -> list[Float32Array]:
+        return [embedder.embed().patches.copy() for _ in range(20)]
+
+    with ThreadPoolExecutor(3) as pool:
+        for got, want in zip(pool.map(embed_often, embedders), expected, strict=True):
+            assert all((patches == want).all() for patches in got)
+
+
+def test_one_picture_at_a_time_in_latency_mode_and_as_many_as_asked_for_in_throughput_mode(
+    ir: IrDescription, files: tuple[bytes, bytes]
+) -> None:
+    assert Embedder(ir, *files, streams=2).streams == 1
+    assert Embedder(ir, *files, mode="throughput", streams=2).streams == 2
+    assert Embedder(ir, *files, mode="throughput").streams >= 1
 
 
 def test_compiled_models_are_cached_where_it_is_asked_for(

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -105,6 +106,20 @@ def test_results_survive_the_next_search() -> None:
     fast.search(clustered(50, 8))
     assert (distances == before[0]).all()
     assert (indices == before[1]).all()
+
+
+def test_peaks_and_maps_of_several_threads_do_not_disturb_each_other() -> None:
+    fast, _ = BANKS
+    queries = [clustered(300, seed) for seed in range(20, 24)]
+    expected = [(fast.search(patches)[0], fast.peak(patches).distance) for patches in queries]
+
+    def ask_often(patches: Float32Array) -> list[tuple[Float32Array, float]]:
+        return [(fast.search(patches)[0], fast.peak(patches).distance) for _ in range(20)]
+
+    with ThreadPoolExecutor(4) as pool:
+        for answers, (distances, peak) in zip(pool.map(ask_often, queries), expected, strict=True):
+            assert all((got == distances).all() for got, _ in answers)
+            assert all(got == peak for _, got in answers)
 
 
 def test_the_same_bank_finds_the_same_again() -> None:

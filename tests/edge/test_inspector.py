@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import cv2
@@ -333,3 +335,47 @@ def test_no_result_has_the_reason_and_never_a_score(inspector: Inspector) -> Non
     assert (verdict.outcome, verdict.reason, verdict.score) == (Outcome.NO_RESULT, Reason.CAMERA_STALE, 0.0)
     assert verdict.detail == "no frame for 3 s"
     assert verdict.identity is identity
+
+
+class UnreadablePicture(np.ndarray):
+    """A picture whose memory is gone, as that of a camera that was unplugged."""
+
+    def __getitem__(self, key: object) -> object:  # type: ignore[override]  # it gives nothing
+        raise OSError("the camera was unplugged")
+
+
+def test_an_error_while_inspecting_is_no_result_with_its_text(inspector: Inspector) -> None:
+    frame = make_frame(draw_good(0).image.view(UnreadablePicture), sequence=5)
+    verdict = inspector.answer(frame)
+    assert (verdict.outcome, verdict.reason) == (Outcome.NO_RESULT, Reason.INTERNAL_ERROR)
+    assert verdict.detail == "OSError: the camera was unplugged"
+    assert verdict.identity is frame.identity
+    assert inspector.answer(make_frame(draw_good(0).image)).outcome is Outcome.PASS  # the next frame is judged
+
+
+def test_a_team_shares_model_and_bank_and_nothing_that_is_written(bundle: Bundle) -> None:
+    team = Inspector(bundle, InspectorOptions(mode="throughput", workers=3)).team()
+    assert len(team) == 3
+    assert len({id(inspector.bank) for inspector in team}) == 1
+    for first, second in combinations(team, 2):
+        assert not np.shares_memory(first.embedder.input, second.embedder.input)
+        assert not np.shares_memory(first.embedder.embed().patches, second.embedder.embed().patches)
+
+
+def test_a_team_in_latency_mode_is_one_inspector(bundle: Bundle) -> None:
+    inspector = Inspector(bundle, InspectorOptions(workers=3))
+    assert inspector.team() == (inspector,)
+
+
+@pytest.mark.parametrize(
+    ("options", "threads"),
+    [
+        (InspectorOptions(search="exact"), len(os.sched_getaffinity(0))),
+        (InspectorOptions(search="fast"), 1),
+        (InspectorOptions(search="exact", mode="throughput"), 1),
+        (InspectorOptions(search="fast", search_threads=2), 2),
+        (InspectorOptions(search="exact", mode="throughput", search_threads=2), 2),
+    ],
+)
+def test_a_search_has_as_many_threads_as_pay(bundle: Bundle, options: InspectorOptions, threads: int) -> None:
+    assert Inspector(bundle, options).bank.threads == threads

@@ -19,13 +19,17 @@ from edge.messages import (
     StationTopics,
     Status,
     alarm_message,
+    announces_crop,
     bounded,
     crop_messages,
     health_message,
     last_message,
+    mark_backlog,
     status_message,
+    tombstone_message,
     verdict_message,
     verdict_payload,
+    without_crop,
 )
 from edge.records import Box, Crop, Defect, FrameIdentity, Outcome, Reason, Verdict
 
@@ -283,6 +287,7 @@ def test_topics_qos_and_retain_are_those_of_the_contract() -> None:
         crop,
         status_message(TOPICS, Status.ONLINE),
         alarm,
+        tombstone_message(TOPICS, 3, first=1, last=2, count=2, reason="evicted"),
         health_message(TOPICS, {}),
     ]
 
@@ -293,8 +298,53 @@ def test_topics_qos_and_retain_are_those_of_the_contract() -> None:
         ("/crop/0", 1, False),
         ("/status", 1, True),
         ("/alarm/source_away", 1, True),
+        ("/tombstone", 1, False),
         ("/health", 0, False),
     ]
+
+
+@given(verdicts, stations)
+def test_a_verdict_marked_as_backlog_differs_in_nothing_else(verdict: Verdict, station: str) -> None:
+    topics = dataclasses.replace(TOPICS, name=station)
+
+    marked = mark_backlog(verdict_message(topics, verdict, 3, 99))
+
+    assert decode(marked.payload) == verdict_payload(station, verdict, 3, 99, backlog=True)
+    assert marked.payload == verdict_message(topics, verdict, 3, 99, backlog=True).payload
+
+
+def test_words_that_look_like_keys_are_left_alone() -> None:
+    identity = dataclasses.replace(FAIL.identity, part_id=',"backlog":0,', trigger_id=',"crop_sha256":"')
+    verdict = dataclasses.replace(FAIL, identity=identity)
+    message = verdict_message(TOPICS, verdict, 3, 99)
+
+    assert decode(mark_backlog(message).payload) == verdict_payload(TOPICS.name, verdict, 3, 99, backlog=True)
+    assert decode(without_crop(message).payload) == {**decode(message.payload), "crop_sha256": ""}
+
+
+@given(verdicts)
+def test_a_verdict_without_its_crop_announces_none_and_is_valid(verdict: Verdict) -> None:
+    message = verdict_message(TOPICS, verdict, 3, 99)
+    bare = without_crop(message)
+
+    assert announces_crop(message) is bool(decode(message.payload)["crop_sha256"])
+    assert not announces_crop(bare)
+    assert decode(bare.payload) == {**decode(message.payload), "crop_sha256": ""}
+    VALIDATOR.validate(decode(mark_backlog(bare).payload))
+
+
+def test_a_tombstone_explains_a_gap() -> None:
+    message = tombstone_message(TOPICS, 3, first=5, last=9, count=4, reason="evicted")
+
+    assert decode(message.payload) == {
+        "v": 1,
+        "station": "station_7",
+        "epoch": 3,
+        "first": 5,
+        "last": 9,
+        "count": 4,
+        "reason": "evicted",
+    }
 
 
 def test_last_verdict_is_the_same_bytes() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import queue
+import shutil
 import signal
 import ssl
 import subprocess
@@ -17,7 +19,7 @@ import pytest
 
 from edge.errors import SettingsError
 from edge.messages import StationTopics, crop_messages, health_message, last_message, verdict_message
-from edge.mqtt import MqttPublisher
+from edge.mqtt import Link, MqttPublisher
 from edge.mqtt_connection import packet_bytes, tls_context
 from edge.publish import Receipt
 from edge.records import Box, Crop, FrameIdentity, Message, Outcome, Verdict
@@ -95,6 +97,25 @@ def test_a_verdict_and_its_crop_arrive_byte_for_byte_with_their_properties(broke
         properties = vars(arrived.properties)
         assert properties["ContentType"] == "image/jpeg"
         assert tuple(properties["UserProperty"]) == crop.user_properties
+
+
+def test_a_message_that_expires_says_after_what_time(start_mosquitto: StartMosquitto) -> None:
+    broker = start_mosquitto()
+    crop = dataclasses.replace(crop_messages(TOPICS, VERDICT, 0, 7)[0], expiry_s=600)
+    with Subscriber(broker) as subscriber, connected(settings_for(broker)) as publisher:
+        send_all(publisher, [crop])
+
+        subscriber.wait_for(1, "/crop/0")
+        arrived = next(message for message in subscriber.messages if message.topic.endswith("/crop/0"))
+        assert 0 < vars(arrived.properties)["MessageExpiryInterval"] <= 600
+
+
+def test_every_connection_has_a_number_and_tells_the_brokers_limit() -> None:
+    with RecordingBroker(limits=MAXIMUM_PACKET_SIZE_2000) as broker, connected(settings_for(broker)) as publisher:
+        assert publisher.link == Link(1, 2000)
+        broker.cut()
+        wait_until(lambda: publisher.link == Link(2, 2000), "the publisher comes back")
+    assert publisher.link is None
 
 
 def test_the_newest_verdict_waits_for_late_joiners(broker: Broker) -> None:
@@ -483,7 +504,7 @@ def test_a_broker_that_talks_nonsense_does_not_end_the_network_thread() -> None:
 
 def test_a_password_from_a_file_opens_the_broker(start_mosquitto: StartMosquitto, tmp_path: Path) -> None:
     with password_broker(start_mosquitto, tmp_path) as broker:
-        (tmp_path / "secret").write_text("open sesame\n")
+        write_private(tmp_path / "secret", b"open sesame\n")
         settings = settings_for(broker, user="station", password_file=tmp_path / "secret")
         with connected(settings) as publisher:
             send_all(publisher, verdicts(1))
@@ -495,17 +516,23 @@ def test_a_wrong_password_is_never_online_and_never_logged(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with password_broker(start_mosquitto, tmp_path) as broker:
-        (tmp_path / "secret").write_text("hunter2\n")
+        write_private(tmp_path / "secret", b"hunter2\n")
         settings = settings_for(broker, user="station", password_file=tmp_path / "secret")
         with MqttPublisher(settings, TOPICS) as publisher:
             wait_until(lambda: broker.log().count("not authorised") >= 3, "the publisher keeps trying")
 
             assert not publisher.counters.connected
             assert publisher.alive
-            (tmp_path / "secret").write_text("open sesame\n")
+            write_private(tmp_path / "secret", b"open sesame\n")
             wait_until(lambda: publisher.counters.connected, "a corrected password is read again")
     assert caplog.text.count("refuses us: Not authorized (0x87)") == 1
     assert "hunter2" not in caplog.text
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """A file as secrets must be: nobody else may read it."""
+    path.touch(0o600)
+    path.write_bytes(content)
 
 
 def password_broker(start_mosquitto: StartMosquitto, directory: Path) -> Mosquitto:
@@ -614,10 +641,31 @@ def test_a_missing_password_file_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("content", "complaint"), [(b"\n", "got none"), (b"\xff\xfe", "is not UTF-8")])
 def test_a_useless_password_file_is_named(tmp_path: Path, content: bytes, complaint: str) -> None:
-    (tmp_path / "secret").write_bytes(content)
+    write_private(tmp_path / "secret", content)
 
     with pytest.raises(SettingsError, match=f"mqtt.password_file .*secret.*{complaint}"):
         MqttPublisher(MqttSettings(user="station", password_file=tmp_path / "secret"), TOPICS)
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602])
+def test_a_password_file_for_everybody_is_refused(tmp_path: Path, mode: int) -> None:
+    write_private(tmp_path / "secret", b"hunter2")
+    (tmp_path / "secret").chmod(mode)
+
+    with pytest.raises(SettingsError, match=f"mqtt.password_file .*everybody .*mode {mode:04o}.*chmod 0400") as refused:
+        MqttPublisher(MqttSettings(user="station", password_file=tmp_path / "secret"), TOPICS)
+    assert "hunter2" not in str(refused.value)
+
+
+def test_a_key_for_everybody_is_refused(certificates: Certificates, tmp_path: Path) -> None:
+    shutil.copy(certificates.path("station.key"), tmp_path / "station.key")
+    (tmp_path / "station.key").chmod(0o644)
+    settings = MqttSettings(
+        tls=True, certificate_file=certificates.path("station.crt"), key_file=tmp_path / "station.key"
+    )
+
+    with pytest.raises(SettingsError, match=r"mqtt.key_file .*everybody on this machine may read"):
+        MqttPublisher(settings, TOPICS)
 
 
 @pytest.mark.parametrize("content", [None, "", "no certificate"])

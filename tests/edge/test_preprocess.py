@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from edge.ir import Geometry
 from edge.preprocess import ignored_patches, inspected_region, prepare
 from edge.records import Box, UInt8Array
+from edge.sources.simulated import draw_part
 
 PAPER = Geometry(input_height=224, input_width=224, resize_shorter=256)
 WHOLE = Geometry(input_height=128, input_width=192)
@@ -84,6 +85,46 @@ def test_the_model_s_input_is_written_in_place(size: tuple[int, int]) -> None:
     out = np.zeros((128, 192, 3), np.uint8)
     prepare(picture, Box(0, 0, size[1], size[0]), out)
     assert (out == (10, 20, 30)).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "mean_error"),
+    [((1080, 1920), 1.5), ((720, 1280), 1.5), ((1081, 1921), 0.01), ((512, 4096), 1.5), ((480, 480), 0.01)],
+    ids=["halved twice", "halved once", "odd", "wide", "small"],
+)
+def test_large_frames_are_reduced_as_by_area_and_nothing_moves(size: tuple[int, int], mean_error: float) -> None:
+    picture = draw_part(5, 1, size, defect_rate=1.0).image
+    got = np.empty((256, 256, 3), np.uint8)
+    prepare(picture, Box(0, 0, size[1], size[0]), got)
+    expected = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA).astype(np.float32)
+    assert np.abs(got - expected).mean() <= mean_error
+    assert np.abs(got.mean(axis=(0, 1)) - expected.mean(axis=(0, 1))).max() < 0.5
+
+
+@pytest.mark.parametrize("size", [(1080, 1920), (720, 1280), (2160, 3840), (512, 4096)])
+def test_nothing_moves_when_a_large_frame_is_reduced(size: tuple[int, int]) -> None:
+    rows, columns = np.arange(size[0]) / size[0], np.arange(size[1]) / size[1]
+    waves = 60 * np.sin(50 * rows)[:, None] + 60 * np.sin(50 * columns)[None, :]  # 32 pixels of the input to a wave
+    picture = np.repeat((127 + waves)[:, :, None], 3, axis=2).astype(np.uint8)
+    got = np.empty((256, 256, 3), np.uint8)
+    prepare(picture, Box(0, 0, size[1], size[0]), got)
+    by_area = cv2.resize(picture, (256, 256), interpolation=cv2.INTER_AREA).astype(np.float32)
+    assert np.abs(got - by_area).mean() < 1  # half a pixel would be 5
+
+
+def test_an_exact_multiple_is_the_mean_of_its_pixels() -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (512, 1024, 3)).astype(np.uint8)
+    got = np.empty((128, 256, 3), np.uint8)
+    prepare(picture, Box(0, 0, 1024, 512), got)
+    expected = picture.reshape(128, 4, 256, 4, 3).mean(axis=(1, 3))
+    assert np.abs(got - expected).max() <= 1
+
+
+def test_the_frame_is_not_changed() -> None:
+    picture = smooth_picture(1080, 1920)
+    before = picture.copy()
+    prepare(picture, Box(0, 0, 1920, 1080), np.empty((256, 256, 3), np.uint8))
+    assert (picture == before).all()
 
 
 def test_only_the_region_is_seen() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edge.process import default_cache_dir, read_usage
+from edge.process import default_cache_dir, default_state_dir, read_usage
 
 
 def test_usage_is_what_the_system_says() -> None:
@@ -47,6 +47,20 @@ def test_without_systemd_the_cache_is_the_user_s(tmp_path: Path, monkeypatch: py
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert default_cache_dir() == tmp_path / "home" / ".cache" / "patchline"
+
+
+def test_a_station_s_state_is_below_systemd_s_directory_else_the_user_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STATE_DIRECTORY", f"{tmp_path / 'a'}:{tmp_path / 'b'}")
+    assert default_state_dir("s-l-n") == tmp_path / "a" / "s-l-n"
+    monkeypatch.delenv("STATE_DIRECTORY")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "xdg"))
+    assert default_state_dir("s-l-n") == tmp_path / "xdg" / "patchline" / "s-l-n"
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert default_state_dir("s-l-n") == tmp_path / "home" / ".local" / "state" / "patchline" / "s-l-n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_nothing_can_be_written_there_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

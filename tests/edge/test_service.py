@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from edge.pictures import write_picture
-from tests.brokers import Broker
+from tests.brokers import Broker, Mosquitto
 from tests.bundles import FRAME_SIZE
 from tests.listener import Listener
 
@@ -29,7 +29,8 @@ BASE = "patchline/site/line/station"
 
 
 def write_settings(path: Path, bundle: Path, **tables: dict[str, Any]) -> Path:
-    """A settings file; `top` goes above the tables."""
+    """A settings file, with an outbox beside it; `top` goes above the tables."""
+    tables.setdefault("outbox", {"directory": "outbox"})
 
     def lines(values: dict[str, Any]) -> list[str]:
         return [f"{key} = {json.dumps(value)}" for key, value in values.items()]
@@ -115,6 +116,15 @@ def test_every_frame_gets_exactly_one_valid_verdict_and_every_failed_one_its_cro
     health = json.loads(listener.payloads(f"{BASE}/health")[-1])
     assert health["model"] == verdicts[0]["model"]
     assert {"fps", "embed_p50_ms", "latency_p99_ms", "dropped", "memory_bytes", "threads"} <= health.keys()
+    assert {
+        "commit_p99_ms",
+        "acknowledged_p99_ms",
+        "outbox_messages",
+        "outbox_free_bytes",
+        "pump_rate",
+    } <= health.keys()
+    alarms = [json.loads(payload) for payload in listener.payloads(f"{BASE}/alarm/broker_away")]
+    assert [alarm["active"] for alarm in alarms] == [0]  # whatever a former run left behind is corrected, once
 
 
 def test_sigterm_drains_and_says_stopped(bundle_dir: Path, broker: Broker, tmp_path: Path) -> None:
@@ -132,6 +142,26 @@ def test_sigterm_drains_and_says_stopped(bundle_dir: Path, broker: Broker, tmp_p
     final = next(line for line in log.splitlines() if "msg=stopped" in line)
     assert f"frames={len(frames)} " in final
     assert "Traceback" not in log
+
+
+def test_hosts_that_speak_sparkplug_hear_every_verdict_too(
+    bundle_dir: Path, start_mosquitto: Callable[[], Mosquitto], tmp_path: Path
+) -> None:
+    broker = start_mosquitto()
+    config = write_settings(
+        tmp_path / "station.toml",
+        bundle_dir,
+        source=simulated(8),
+        mqtt={"host": broker.host, "port": broker.port},
+        sparkplug={"enabled": True},
+    )
+    with Listener(broker.host, broker.port, "#") as listener, running(config) as process:
+        _, log = process.communicate(timeout=60)
+        assert process.returncode == 0, log
+        assert listener.wait_for(lambda: len(listener.payloads("spBv1.0/site/NDEATH/line-station")) >= 1)
+    assert len(listener.payloads("spBv1.0/site/DBIRTH/line-station/station")) == 1
+    assert len(listener.payloads("spBv1.0/site/DDATA/line-station/station")) == 8
+    assert len(listener.payloads(f"{BASE}/verdict")) == 8
 
 
 def test_a_killed_service_is_offline_by_its_will(bundle_dir: Path, broker: Broker, tmp_path: Path) -> None:
@@ -164,20 +194,67 @@ def test_unreadable_and_foreign_pictures_are_answered_with_no_result(bundle_dir:
     assert log.count("frames cannot be judged") == 1  # a change of state, not a line for each frame
 
 
-def test_verdicts_that_cannot_be_delivered_are_admitted(bundle_dir: Path, tmp_path: Path) -> None:
+def test_verdicts_that_nobody_fetches_wait_on_disk_for_the_next_start(
+    bundle_dir: Path, broker: Broker, tmp_path: Path
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        config = write_settings(
+            tmp_path / "station.toml",
+            bundle_dir,
+            top={"publish": ["mqtt", "jsonl"]},
+            source=simulated(5),
+            mqtt={"host": "127.0.0.1", "port": nobody.getsockname()[1]},
+        )
+        with running(config) as process:
+            output, log = process.communicate(timeout=60)
+    assert process.returncode == 0, log
+    assert "messages wait on disk for the next start" in log
+    printed = [json.loads(line) for line in output.splitlines()]
+    assert [verdict["seq"] for verdict in printed] == [1, 2, 3, 4, 5]
+
+    environment = {"PATCHLINE_MQTT__PORT": str(broker.port), "PATCHLINE_SOURCE__FRAMES": "2"}
+    with Listener(broker.host, broker.port, f"{BASE}/#") as listener, running(config, environment) as process:
+        _, log = process.communicate(timeout=60)
+        assert process.returncode == 0, log
+        assert listener.wait_for(lambda: len(listener.payloads(f"{BASE}/verdict")) >= 7)
+    received = [json.loads(payload) for payload in listener.payloads(f"{BASE}/verdict")]
+    assert [verdict["seq"] for verdict in received] == [1, 2, 3, 4, 5, 6, 7]
+    assert [{**verdict, "backlog": 0} for verdict in received[:5]] == printed
+    assert [verdict["backlog"] for verdict in received[:5]] == [1] * 5
+    assert {verdict["epoch"] for verdict in received} == {printed[0]["epoch"]}
+
+
+def test_a_second_service_is_kept_from_the_outbox_of_the_first(
+    bundle_dir: Path, broker: Broker, tmp_path: Path
+) -> None:
+    config = write_settings(
+        tmp_path / "station.toml", bundle_dir, source=simulated(), mqtt={"host": broker.host, "port": broker.port}
+    )
+    with Listener(broker.host, broker.port, f"{BASE}/#") as listener, running(config) as first:
+        assert listener.wait_for(lambda: len(listener.payloads(f"{BASE}/verdict")) >= 1)
+        with running(config) as second:
+            _, log = second.communicate(timeout=60)
+        assert first.poll() is None
+    assert second.returncode == 6
+    assert f"in use by another process (pid {first.pid})" in log
+
+
+def test_without_an_outbox_verdicts_that_cannot_be_delivered_are_admitted(bundle_dir: Path, tmp_path: Path) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         config = write_settings(
             tmp_path / "station.toml",
             bundle_dir,
             source=simulated(3),
+            outbox={"enabled": False},
             mqtt={"host": "127.0.0.1", "port": nobody.getsockname()[1]},
             service={"drain_timeout_s": 1.0},
         )
         with running(config) as process:
             _, log = process.communicate(timeout=60)
     assert process.returncode == 6
-    assert "error: within 1 s 3 frames were not answered or published" in log
+    assert "error: within 1 s 3 frames were not answered, or their verdicts neither delivered nor stored" in log
 
 
 def test_systemd_hears_ready_watchdog_and_stopping(bundle_dir: Path, tmp_path: Path) -> None:

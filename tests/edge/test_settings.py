@@ -269,7 +269,7 @@ def test_every_setting_that_is_a_path_is_anchored_at_the_file(tmp_path: Path) ->
             "mqtt.key_file": "tls = true\ncertificate_file = 'c'\n",
         }
         header = f"[{'.'.join(tables)}]\n" if tables else ""
-        value: object = load(tmp_path, f"{header}{needs.get(name, '')}{key} = 'some/where'")
+        value: object = load(tmp_path, f"{header}{needs.get(name.removeprefix('sparkplug.'), '')}{key} = 'some/where'")
         for part in (*tables, key):
             value = getattr(value, part)
         assert value == tmp_path / "some/where", name

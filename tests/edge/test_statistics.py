@@ -103,6 +103,9 @@ def test_every_stage_has_its_percentiles() -> None:
     statistics = Statistics()
     statistics.judged(verdict())
     statistics.delivered(verdict())
+    statistics.timed("commit", 3.0)
+    statistics.timed("acknowledged", 8.0)
     values = statistics.take()
+    assert (values["commit_p50_ms"], values["acknowledged_max_ms"]) == (3.0, 8.0)
     for stage in STAGES:
         assert {f"{stage}_{name}_ms" for name in ("p50", "p95", "p99", "max")} <= values.keys()

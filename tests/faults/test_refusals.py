@@ -1,0 +1,77 @@
+"""Fault 6: the broker refuses: crops that are too large, reason codes, the connection itself.
+
+Passed if every verdict is received, whatever becomes of its crops; if what is refused for good is kept as a dead
+letter and what is refused for now is sent again; if refusals make no endless reconnecting, and a refused connection
+is never online. (`tests/edge/test_mqtt.py` looks at each under the publisher alone.)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.books import read_books
+from tests.faults.broker import BrokerProcess, EntryKind, Manners, Refusal
+from tests.faults.conftest import MakeStation
+from tests.faults.ledger import audit, key_of
+
+QUOTA_EXCEEDED, NOT_AUTHORIZED, PACKET_TOO_LARGE, PAYLOAD_FORMAT_INVALID = 0x97, 0x87, 0x95, 0x99
+
+
+@pytest.mark.parametrize(
+    ("manners", "codes"),
+    [
+        pytest.param(Manners(max_packet_bytes=1500), {PACKET_TOO_LARGE}, id="too large"),
+        pytest.param(
+            Manners(refusals=(Refusal("/crop/0", NOT_AUTHORIZED), Refusal("/crop/1", PAYLOAD_FORMAT_INVALID))),
+            {NOT_AUTHORIZED, PAYLOAD_FORMAT_INVALID},
+            id="reason codes",
+        ),
+    ],
+)
+def test_verdicts_arrive_without_the_crops_that_are_refused_for_good(
+    tmp_path: Path, make_station: MakeStation, manners: Manners, codes: set[int]
+) -> None:
+    with BrokerProcess(tmp_path / "broker.jsonl", manners) as broker:
+        station = make_station(broker, {"source.defect_rate": 1.0, "source.frames": 40})  # defects have crops
+        station.start()
+        assert station.wait() == 0
+        log = broker.log
+    findings = audit(map(key_of, station.printed()), log)
+    assert (findings.received, findings.lost, findings.inverted) == (40, (), ())
+    books = read_books(station.outbox)
+    assert books.waiting == frozenset()
+    assert {code for _, code in books.dead} == codes
+    assert all("/crop/" in topic for topic, _ in books.dead)
+    assert log.count(EntryKind.CONNECT) == 1
+    assert not log.accepted("/crop/0")
+
+
+def test_what_is_refused_for_now_is_received_later_and_in_order(tmp_path: Path, make_station: MakeStation) -> None:
+    manners = Manners(receive_maximum=1, refusals=(Refusal("/verdict", QUOTA_EXCEEDED, times=3),))
+    with BrokerProcess(tmp_path / "broker.jsonl", manners) as broker:
+        station = make_station(broker, {"source.frames": 20})
+        station.start()
+        assert station.wait() == 0
+        log = broker.log
+    findings = audit(map(key_of, station.printed()), log)
+    assert (findings.received, findings.lost, findings.inverted) == (20, (), ())
+    assert len(log.arrived("/verdict")) == 23
+
+
+def test_a_station_that_is_refused_is_not_online_and_delivers_when_it_is_let_in(
+    tmp_path: Path, make_station: MakeStation
+) -> None:
+    with BrokerProcess(tmp_path / "broker.jsonl", Manners(connect_code=NOT_AUTHORIZED)) as broker:
+        station = make_station(broker)
+        station.start()
+        refused = broker.wait_for(lambda log: log.count(EntryKind.CONNECT) >= 3, "it tries again")
+        assert refused.retained("/status") == []
+        assert station.log().count("refuses us: Not authorized (0x87)") == 1
+        broker.restart(Manners())
+        broker.wait_for(lambda log: len(log.accepted("/verdict")) >= 20, "it delivers")
+        assert station.stop() == 0
+        findings = audit(map(key_of, station.printed()), broker.log)
+        assert (findings.lost, findings.inverted) == ((), ())
+        assert broker.log.retained("/status")[0] == "online"
