@@ -6,8 +6,6 @@ disk first. paho's callbacks only append to a list, which the same thread reads 
 
 from __future__ import annotations
 
-import contextlib
-import os
 import select
 import socket
 import ssl
@@ -23,7 +21,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.audit_messages import Heard
-from edge.mqtt_connection import CONNECT_TIMEOUT_S, read_password, tls_context
+from edge.mqtt_connection import CONNECT_TIMEOUT_S, read_password, take_leave, tls_context
 from edge.settings import MqttSettings
 
 _FAREWELL_S = 2.0
@@ -122,14 +120,9 @@ class Subscription:
 
     def leave(self) -> None:
         """Take leave; the session stays at the broker only if it is a lasting one."""
-        connection = self._client.socket()
-        if connection is None:
-            return
         properties = _properties(PacketTypes.DISCONNECT)
         properties.SessionExpiryInterval = self._session.expiry_s if self._session.lasting else 0
-        with socket.socket(fileno=os.dup(connection.fileno())) as open_end:
-            self._client.disconnect(properties=properties)  # paho closes its own end at once
-            _wait_for_the_end(open_end)
+        take_leave(self._client, properties, _FAREWELL_S)
 
     def cut(self) -> None:
         """End without a word, unless it has ended."""
@@ -200,16 +193,6 @@ def _acknowledge_at_once(_client: Client, _userdata: object, connection: object)
     """Without this the broker waits up to 40 ms for an acknowledgement (Nagle) with its window full."""
     assert isinstance(connection, socket.socket)
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _wait_for_the_end(connection: socket.socket) -> None:
-    """Let the broker read all that we sent: closing while it still sends would make it throw our answers away."""
-    give_up_at_s = time.monotonic() + _FAREWELL_S
-    connection.settimeout(_FAREWELL_S)
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_WR)
-        while connection.recv(65_536) and time.monotonic() < give_up_at_s:
-            pass
 
 
 def _properties(packet_type: int) -> Properties:

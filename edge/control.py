@@ -189,7 +189,11 @@ class Control:
         fields: dict[str, str | int] = {"command": self._reader.name(request), "ok": int(ok)}
         if not ok:
             fields["error"] = error
-        fields |= {"repeated": int(repeated), "answered": int(sent), "topic": bounded(request.response_topic, 200)}
+        fields |= {
+            "repeated": int(repeated),
+            "answered": int(sent),
+            "response_topic": bounded(request.response_topic, 200),
+        }
         log.log(logging.INFO if ok else logging.WARNING, "command", extra={"fields": fields})
 
     def _complain(self, now_s: float) -> None:

@@ -18,50 +18,52 @@ import numpy as np
 
 from edge.bank import Bank, ExactBank, Peak, Search, peak_of, use_search_threads
 from edge.records import Float32Array, Int64Array
+from edge.subspace import REDUCED, NearestLists, Subspace
 
 LEAST_VECTORS = 256  # with fewer, exhaustive search is as fast
 LEAST_DIMENSION = 96  # with fewer, reduced vectors are not much smaller
-REDUCED = 64  # coordinates, the length of the rest among them
 
-_SAMPLE = 20_000  # vectors that the subspace is fitted to
-_OVERSAMPLED = 16  # directions beyond those kept, and ...
-_ITERATIONS = 2  # ... rounds of the randomised subspace iteration: Halko, Martinsson, Tropp 2011, algorithm 4.4
 _LISTS_PER_ROOT = 2  # inverted lists: this many times the square root of the number of vectors, within ...
 _LEAST_LISTS, _MOST_LISTS = 16, 1024
 _CLUSTERING_ROUNDS = 8
 _MAP_PROBES, _MAP_CANDIDATES = 8, 4  # lists searched for a patch, and vectors whose true distance is computed
 _PEAK_PROBES, _PEAK_CANDIDATES = 1, 1  # a loose bound for a few microseconds: few patches come near the peak
-_BATCH = 8  # patches settled by one product with the reduced bank
+_BATCH = 4  # patches settled by one product with the reduced bank
 _PATIENCE = 64  # patches settled one by one; those then left are searched exhaustively
 # Rounding of float32, in lower bounds: shares of the squared lengths around the mean, and of the mean's own, which
 # cancels out.
 _SLACK, _MEAN_SLACK = 1e-4, 1e-5
-_SEED = 0
 
 
-def make_bank(vectors: Float32Array, search: Search, threads: int = 0) -> Bank:
+def make_bank(vectors: Float32Array, search: Search, threads: int = 0, *, concurrent: bool = False) -> Bank:
     """The bank of `vectors` (n, dim) that searches as asked; exhaustively where there is nothing to be gained.
 
     Each search runs in `threads` threads; 0: as many as pay, which is all cores for exhaustive search and one for fast.
+    `concurrent` says that several threads will search at the same time.
     """
     fits = len(vectors) >= LEAST_VECTORS and vectors.shape[1] >= LEAST_DIMENSION and bool(np.isfinite(vectors.sum()))
-    return FastBank(vectors, threads or 1) if search == "fast" and fits else ExactBank(vectors, threads)
+    if search == "fast" and fits:
+        return FastBank(vectors, threads or 1, concurrent=concurrent)
+    return ExactBank(vectors, threads)
 
 
 class FastBank:
     """Approximate search with an exact maximum, for `LEAST_VECTORS` or more of `LEAST_DIMENSION` or more."""
 
-    def __init__(self, vectors: Float32Array, threads: int = 1) -> None:
-        """Index `vectors` (n, dim). Each search runs in `threads` threads.
+    def __init__(self, vectors: Float32Array, threads: int = 1, *, concurrent: bool = False) -> None:
+        """Index `vectors` (n, dim). faiss works in `threads` threads; see `make_bank`.
 
-        A search is many small steps: where another program holds a core, every step of two threads waits for it (peak
-        on a busy machine: 29 ms with one thread, 220 ms with two; 10,342 × 1536).
+        faiss's steps are small: where another program holds a core, every step of two threads waits for it (peak on a
+        busy machine: 29 ms with one thread, 220 ms with two; 10,342 × 1536).
         """
         self._exact = ExactBank(vectors, threads)
-        self._subspace = _Subspace(vectors)
-        self._reduced = self._subspace.reduce(vectors)
-        self._lengths = np.einsum("ij,ij->i", self._reduced, self._reduced)  # squared
-        self._lists = _inverted_lists(self._reduced)
+        subspace = Subspace(vectors)
+        reduced = subspace.reduce(vectors)
+        self._bounding = _bounding_matrix(reduced, subspace)
+        self._lists = _inverted_lists(reduced)
+        centres = faiss.downcast_index(self._lists.quantizer).reconstruct_n(0, self._lists.nlist)
+        self._for_peak = NearestLists(subspace, centres, _PEAK_PROBES, threads=threads, concurrent=concurrent)
+        self._for_map = NearestLists(subspace, centres, _MAP_PROBES, threads=threads, concurrent=concurrent)
 
     @property
     def threads(self) -> int:
@@ -75,24 +77,22 @@ class FastBank:
 
     def search(self, patches: Float32Array) -> tuple[Float32Array, Int64Array]:
         """See `Bank.search`: the largest distance is exact, every other one at most a little too large."""
-        return self._search(patches, _MAP_PROBES, _MAP_CANDIDATES)
+        return self._search(patches, self._for_map, _MAP_CANDIDATES)
 
     def peak(self, patches: Float32Array) -> Peak:
         """See `Bank.peak`."""
-        return peak_of(*self._search(patches, _PEAK_PROBES, _PEAK_CANDIDATES), complete=False)
+        return peak_of(*self._search(patches, self._for_peak, _PEAK_CANDIDATES), complete=False)
 
     def support_distances(self, patch: Float32Array, index: int, count: int) -> Float32Array:
         """See `Bank.support_distances`."""
         return self._exact.support_distances(patch, index, count)
 
-    def _search(self, patches: Float32Array, probes: int, candidates: int) -> tuple[Float32Array, Int64Array]:
-        if not np.isfinite(patches.sum()):  # faiss's lists take numbers only
+    def _search(self, patches: Float32Array, nearest: NearestLists, candidates: int) -> tuple[Float32Array, Int64Array]:
+        reduced, lists = nearest.find(patches)
+        if not np.isfinite(reduced[:, :-1]).all():  # a patch is not a number
             return self._exact.search(patches)
         use_search_threads(self.threads)
-        reduced = self._subspace.reduce(patches)
-        # Not the index's own nprobe: other threads may search at the same time.
-        probing = faiss.SearchParametersIVF(nprobe=probes)  # type: ignore[call-arg]  # faiss's stubs leave it out
-        _, found = self._lists.search(reduced, candidates, params=probing)
+        found = self._search_lists(reduced, lists, candidates)
         squared = self._exact.squared_distances(patches, found)  # infinite where the lists held too few
         best = squared.argmin(axis=1)[:, None]
         bounds = np.take_along_axis(squared, best, axis=1)[:, 0]
@@ -109,21 +109,39 @@ class FastBank:
             if bounds[rows[0]] <= highest:
                 return
             least = self._least_distances(reduced[rows])
-            for row, lower in zip(rows, least, strict=True):
+            for row, lower in zip(rows, least.T, strict=True):
                 if bounds[row] <= highest:
                     return
                 self._settle_one(patches, row, lower, bounds, indices)
                 highest = max(highest, float(bounds[row]))
         self._settle_exhaustively(patches, order[_PATIENCE:], highest, bounds, indices)
 
+    def _search_lists(self, reduced: Float32Array, lists: Int64Array, candidates: int) -> Int64Array:
+        """The nearest reduced vectors (n, candidates) in the lists (n, probes) of each patch; −1: there are fewer."""
+        count, probes = lists.shape
+        found = np.empty((count, candidates), np.int64)
+        distances = np.empty((count, candidates), np.float32)
+        ignored = np.zeros(lists.shape, np.float32)  # distances of the centres: flat lists do not need them
+        # faiss's own wrapper takes the number of probes from the index, which other threads use as well.
+        self._lists.search_preassigned_c(  # type: ignore[attr-defined]  # faiss's stubs leave it out
+            count,
+            faiss.swig_ptr(reduced),
+            candidates,
+            faiss.swig_ptr(lists),
+            faiss.swig_ptr(ignored),
+            faiss.swig_ptr(distances),
+            faiss.swig_ptr(found),
+            False,  # indices of vectors, not of lists and places in them; swig takes no names
+            faiss.SearchParametersIVF(nprobe=probes),  # type: ignore[call-arg]  # faiss's stubs leave it out
+        )
+        return found
+
     def _least_distances(self, reduced: Float32Array) -> Float32Array:
-        """Lower bounds (m, size) of the squared distances of reduced vectors (m, REDUCED) to the bank."""
-        product: Float32Array = reduced @ self._reduced.T
-        product *= -2
-        product += (1 - _SLACK) * self._lengths
-        product += (1 - _SLACK) * np.einsum("ij,ij->i", reduced, reduced)[:, None]
-        product -= _MEAN_SLACK * self._subspace.mean_length
-        return product
+        """Lower bounds (size, m) of the squared distances of reduced vectors (m, REDUCED) to the bank."""
+        own = (1 - _SLACK) * np.einsum("ij,ij->i", reduced, reduced)
+        queries = np.vstack([-2 * reduced.T, np.ones_like(own), own])
+        bounds: Float32Array = self._bounding @ queries
+        return bounds
 
     def _settle_one(
         self, patches: Float32Array, row: int, lower: Float32Array, bounds: Float32Array, indices: Int64Array
@@ -150,35 +168,10 @@ class FastBank:
             bounds[rows] = distances**2
 
 
-class _Subspace:
-    """The directions in which the bank spreads most, around its mean."""
-
-    def __init__(self, vectors: Float32Array) -> None:
-        generator = np.random.default_rng(_SEED)
-        sample = vectors if len(vectors) <= _SAMPLE else generator.choice(vectors, _SAMPLE, replace=False)
-        mean = sample.mean(axis=0)
-        centred = sample - mean
-        directions = generator.standard_normal((vectors.shape[1], REDUCED - 1 + _OVERSAMPLED), np.float32)
-        for _ in range(_ITERATIONS):
-            directions, _ = np.linalg.qr(centred.T @ (centred @ directions))
-        spread = centred @ directions
-        _, rotation = np.linalg.eigh(spread.T @ spread)  # in rising order
-        basis = directions @ rotation[:, :-REDUCED:-1]
-        self._matrix = np.ascontiguousarray(np.column_stack([basis, mean]), np.float32)
-        self._origin = mean @ basis
-        self.mean_length = float(mean @ mean)  # squared
-
-    def reduce(self, vectors: Float32Array) -> Float32Array:
-        """Vectors (n, dim) → (n, REDUCED): coordinates, and the length of the rest."""
-        reduced: Float32Array = vectors @ self._matrix  # the last column: products with the mean
-        rest = np.einsum("ij,ij->i", vectors, vectors)
-        rest -= 2 * reduced[:, -1]
-        rest += self.mean_length
-        coordinates = reduced[:, :-1]
-        coordinates -= self._origin
-        rest -= np.einsum("ij,ij->i", coordinates, coordinates)
-        np.sqrt(np.maximum(rest, 0, out=rest), out=reduced[:, -1])
-        return reduced
+def _bounding_matrix(reduced: Float32Array, subspace: Subspace) -> Float32Array:
+    """(n, REDUCED + 2): times (−2 z, 1, |z|²) it gives lower bounds of squared distances to z, rounding allowed for."""
+    lengths = (1 - _SLACK) * np.einsum("ij,ij->i", reduced, reduced) - _MEAN_SLACK * subspace.mean_length
+    return np.ascontiguousarray(np.column_stack([reduced, lengths, np.ones_like(lengths)]), np.float32)
 
 
 def _inverted_lists(reduced: Float32Array) -> faiss.IndexIVFFlat:

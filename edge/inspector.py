@@ -138,7 +138,7 @@ class InspectorOptions:
     precision: Literal["as_taught"] | Precision = "as_taught"
     search: Literal["as_taught"] | Search = "as_taught"
     mode: Mode = "latency"
-    workers: int = 0  # throughput: frames at a time; 0: as many as OpenVINO finds best
+    workers: int = 0  # throughput: frames at a time; 0: one more than OpenVINO finds best
     embed_threads: int = 0
     search_threads: int = 0
     cache_dir: Path | None = None
@@ -197,9 +197,10 @@ class Inspector:
     def team(self) -> tuple[Inspector, ...]:
         """This inspector and as many more as shall work at the same time, each in a thread; model and bank are shared.
 
-        One in latency mode, where all cores work on one frame.
+        One in latency mode, where all cores work on one frame. In throughput mode one more than are embedded at a time:
+        no core waits for the next frame (8 to 16 % more frames on two cores, WideResNet50-2 and EfficientNet-Lite0).
         """
-        size = 1 if self._options.mode == "latency" else self._options.workers or self.embedder.streams
+        size = 1 if self._options.mode == "latency" else self._options.workers or self.embedder.streams + 1
         return self, *(self._for_another_thread() for _ in range(size - 1))
 
     def answer(self, frame: Frame) -> Verdict:
@@ -211,6 +212,9 @@ class Inspector:
 
     def inspect(self, frame: Frame, *, want_map: bool = False) -> Inspection:
         """Judge one frame. The map is computed for failed frames, and when it is wanted."""
+        if frame.stale:
+            detail = "the picture equals the one before, byte for byte: the camera is frozen"
+            return Inspection(self.no_result(frame.identity, Reason.CAMERA_STALE, detail), None)
         unusable = self._why_unusable(frame.image)
         if unusable:
             return Inspection(self.no_result(frame.identity, Reason.IMAGE_UNUSABLE, unusable), None)
@@ -349,7 +353,7 @@ def _load(bundle: Bundle, options: InspectorOptions, search: Search) -> tuple[Em
     if options.mode == "throughput":
         threads = threads or 1  # the other cores search and embed other frames
     with ThreadPoolExecutor(1, thread_name_prefix="bank") as beside:
-        bank = beside.submit(make_bank, bundle.bank, search, threads)
+        bank = beside.submit(make_bank, bundle.bank, search, threads, concurrent=options.mode == "throughput")
         return _compile(bundle, options), bank.result()
 
 
@@ -363,6 +367,6 @@ def _compile(bundle: Bundle, options: InspectorOptions) -> Embedder:
         precision=bundle.manifest.inference_precision if precision == "as_taught" else precision,
         threads=options.embed_threads,
         mode=options.mode,
-        streams=options.workers,
+        streams=max(1, options.workers - 1) if options.workers else 0,
         cache_dir=options.cache_dir,
     )

@@ -24,12 +24,14 @@ from edge.commands import Request
 from edge.errors import SettingsError
 from edge.messages import StationTopics, Status, status_message
 from edge.mqtt_connection import (
+    FAREWELL_S,
     PROTOCOL_MAX_PACKET_BYTES,
     Acknowledgement,
     Connection,
     Event,
     Goodbye,
     Subscribed,
+    Violation,
     Welcome,
     explain,
     packet_bytes,
@@ -204,7 +206,7 @@ class MqttPublisher:
             self._close_by_s = monotonic() + timeout_s
             self._closing.set()
             self._wake()
-        self._thread.join(timeout_s + 2 * TICK_S)
+        self._thread.join(timeout_s + FAREWELL_S + 2 * TICK_S)
         if self._thread.is_alive():
             log.warning("%s: still connecting; left behind", self._address)
             return
@@ -277,12 +279,13 @@ class MqttPublisher:
         """
         connection = Connection(self._settings, self._topics, self._wake_receiver, retain=self._retain)
         try:
-            is_open = True
-            while is_open:
+            while True:
                 is_open = connection.turn(self._patience_s())
                 for event in connection.take_events():
                     self._handle(event)
-                if is_open and self._closing.is_set() and not self._finish(connection):
+                if not is_open or self._is_owed_for_too_long():
+                    return
+                if self._closing.is_set() and not self._finish(connection):
                     return
                 self._subscribe(connection)
                 self._pump(connection)
@@ -308,6 +311,8 @@ class MqttPublisher:
                 self._take_answer(event)
             case Goodbye():
                 self._part(event)
+            case Violation():
+                self._reporter.say(logging.ERROR, f"the broker breaks the protocol: {event.what}; connecting again")
             case Subscribed():
                 self._reporter.report_answer("our subscription to commands", event.reason)
             case Request():
@@ -349,9 +354,12 @@ class MqttPublisher:
 
     def _part(self, goodbye: Goodbye) -> None:
         if not goodbye.welcomed:
+            # TLS 1.3 lets a client believe that it is in before the broker has looked at its certificate.
+            certificate = ", is mqtt.certificate_file of an authority that it trusts" if self._settings.tls else ""
             self._reporter.say(
                 logging.WARNING,
-                f"no answer to CONNECT: {goodbye.reason}; is it an MQTT 5 broker, and are user and password right?",
+                f"no answer to CONNECT: {goodbye.reason}; is it an MQTT 5 broker{certificate}, "
+                "and are user and password right?",
             )
         elif goodbye.from_broker:
             self._reporter.say(logging.WARNING, f"the broker ended the connection: {name_reason(goodbye.reason)}")
@@ -376,6 +384,20 @@ class MqttPublisher:
             self._settle(held, code, "rejected")
         else:
             self._retry_later(held)
+
+    def _is_owed_for_too_long(self) -> bool:
+        """The broker is there, and may answer pings, but not a message: it is asked again, on another connection."""
+        with self._changed:
+            owed_s = self._window.owed_s(monotonic())
+            if owed_s <= self._settings.answer_timeout_s:
+                return False
+            oldest = self._window.take_back()
+        self._reporter.say(
+            logging.WARNING,
+            f"no answer to {oldest.message.topic} for {owed_s:.0f} s: connecting again; is the broker's disk full, "
+            "or the network too slow for mqtt.answer_timeout_s?",
+        )
+        return True
 
     def _retry_later(self, held: Held) -> None:
         """Nothing else is sent meanwhile, so that the order changes least."""

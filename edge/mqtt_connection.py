@@ -7,6 +7,8 @@ only append to a list, which the same thread reads afterwards.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import select
 import socket
 import ssl
@@ -25,15 +27,19 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from edge.commands import Request
 from edge.errors import SettingsError
 from edge.messages import StationTopics, Status, status_message
+from edge.mqtt_reasons import PROTOCOL_ERROR
 from edge.records import Message
-from edge.settings import MqttSettings
+from edge.settings import CREDENTIALS, MqttSettings
 
 CONNECT_TIMEOUT_S = 5.0  # for TCP and again for TLS; paho's default
 PROTOCOL_MAX_PACKET_BYTES = 268_435_460  # MQTT 5, section 2.1.4: four bytes of length, and the header
 # What we take: commands have at most 1 KB, the rest is topics and properties; the broker keeps larger ones to itself.
 OUR_MAX_PACKET_BYTES = 16_384
 OUR_RECEIVE_MAXIMUM = 16
+FAREWELL_S = 1.0  # after our DISCONNECT the broker closes at once
 PROTOCOL_RECEIVE_MAXIMUM = 65_535  # section 3.2.2.3.3: when the broker names none
+
+_CREDENTIALS_HINT = f"; {CREDENTIALS} is systemd's, for a service with LoadCredential= in its unit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +75,14 @@ class Subscribed:
     reason: ReasonCode  # a failure: nothing will come
 
 
-Event = Welcome | Acknowledgement | Goodbye | Subscribed | Request
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """The broker broke the protocol, and we ended the connection."""
+
+    what: str
+
+
+Event = Welcome | Acknowledgement | Goodbye | Subscribed | Violation | Request
 
 
 class Connection:
@@ -93,6 +106,7 @@ class Connection:
         self._retain = retain
         self._events: list[Event] = []
         self._welcomed = False
+        self._violated = False
         self._client = self._make_client(settings, topics)
         properties = _properties(PacketTypes.CONNECT)
         properties.SessionExpiryInterval = settings.session_expiry_s
@@ -122,6 +136,9 @@ class Connection:
             self._client.loop_read()
         self._client.loop_write()
         self._client.loop_misc()
+        if self._violated:
+            self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=PROTOCOL_ERROR))
+            return False
         return self._client.socket() is not None
 
     def take_events(self) -> list[Event]:
@@ -143,8 +160,8 @@ class Connection:
         self._client.subscribe(topic_filter, options=options)
 
     def disconnect(self) -> None:
-        """Take leave: the broker then keeps the will to itself."""
-        self._client.disconnect()
+        """Take leave: the broker then keeps the will to itself. Takes up to `FAREWELL_S`."""
+        take_leave(self._client, None, FAREWELL_S)
 
     def cut(self) -> None:
         """End without a word, unless it has ended: the broker then publishes the will."""
@@ -184,6 +201,10 @@ class Connection:
         reason: ReasonCode,
         limits: Properties | None,
     ) -> None:
+        if self._welcomed:  # MQTT 5, section 3.2: the connection is to be closed (section 4.13)
+            self._violated = True
+            self._events.append(Violation("it welcomed us twice on one connection"))
+            return
         self._welcomed = True
         self._retain = self._retain and bool(getattr(limits, "RetainAvailable", 1))
         self._events.append(
@@ -224,7 +245,32 @@ class Connection:
         reason: ReasonCode,
         _properties: Properties | None,
     ) -> None:
-        self._events.append(Goodbye(reason, flags.is_disconnect_packet_from_server, self._welcomed))
+        if not self._violated:
+            self._events.append(Goodbye(reason, flags.is_disconnect_packet_from_server, self._welcomed))
+
+
+def take_leave(client: Client, properties: Properties | None, patience_s: float) -> None:
+    """Send DISCONNECT and let the broker read it, which takes up to `patience_s`.
+
+    Closing while the broker still sends resets the connection, and the broker may throw away what it has not read:
+    our last acknowledgements, and the DISCONNECT itself, so that it publishes the will.
+    """
+    connection = client.socket()
+    if connection is None:
+        return
+    with socket.socket(fileno=os.dup(connection.fileno())) as open_end:
+        client.disconnect(properties=properties)
+        if client.socket() is None:  # paho closes its own end at once; otherwise older bytes go first
+            _wait_for_the_end(open_end, patience_s)
+
+
+def _wait_for_the_end(connection: socket.socket, patience_s: float) -> None:
+    give_up_at_s = monotonic() + patience_s
+    connection.settimeout(patience_s)
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_WR)
+        while connection.recv(65_536) and monotonic() < give_up_at_s:
+            pass
 
 
 def publish_properties(message: Message) -> Properties:
@@ -265,6 +311,7 @@ def read_password(settings: MqttSettings) -> str | None:
         raise SettingsError(
             f"mqtt.password_file {path}: cannot be read ({error.strerror}); "
             "expected a readable text file with the password on its first line"
+            f"{_CREDENTIALS_HINT if str(path).startswith(CREDENTIALS) else ''}"
         ) from error
     except UnicodeDecodeError:
         # Without the cause: its message would show bytes of the file.

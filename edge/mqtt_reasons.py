@@ -10,6 +10,7 @@ log = logging.getLogger("patchline.mqtt")
 
 # MQTT 5, section 2.4. Those from FAILURE on are refusals; what is not FINAL may pass later.
 FAILURE = 0x80
+PROTOCOL_ERROR = 0x82
 IMPLEMENTATION_SPECIFIC_ERROR = 0x83
 NOT_AUTHORIZED = 0x87
 TOPIC_NAME_INVALID = 0x90

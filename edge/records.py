@@ -53,6 +53,7 @@ class Frame:
 
     identity: FrameIdentity
     image: UInt8Array  # (height, width, 3) BGR
+    stale: bool = False  # the picture before it again, byte for byte: the camera is frozen; never judged
 
 
 @dataclass(frozen=True, slots=True, eq=False)

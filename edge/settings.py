@@ -44,14 +44,10 @@ RESPONSE_PREFIX = r"^([A-Za-z0-9_.-]+/)*$"
 
 
 def _find_credential(value: object) -> object:
-    if not isinstance(value, str | Path) or not str(value).startswith(CREDENTIALS):
-        return value
+    """Elsewhere than under systemd it stays as it is: what does not need the file, such as `capture`, goes on."""
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        raise ValueError(
-            f"{CREDENTIALS} is systemd's directory of credentials, but systemd gave none: "
-            f"is LoadCredential={str(value).removeprefix(CREDENTIALS)}:… in the unit?"
-        )
+    if not directory or not isinstance(value, str | Path) or not str(value).startswith(CREDENTIALS):
+        return value
     return Path(directory) / str(value).removeprefix(CREDENTIALS)
 
 
@@ -148,7 +144,10 @@ class SourceSettings(Section):
     open_timeout_s: float = Field(default=5.0, gt=0, le=60)
     """camera: longest time for opening an address."""
     read_timeout_s: float = Field(default=2.0, gt=0, le=60)
-    """camera: longest time without a frame before the camera counts as away and is opened again."""
+    """camera: longest time without a frame, or without a new one, before it counts as away and is opened again."""
+    refuse_identical: bool = True
+    """camera: a frame equal to the one before, byte for byte, is NO_RESULT, `camera_stale`: a sensor's noise differs.
+    Off for cameras that draw their pictures, or whose compression leaves nothing of the noise."""
     loop: bool = False
     """folder, video: begin again at the end."""
     frames: int | None = Field(default=None, ge=1)
@@ -175,7 +174,7 @@ class InspectionSettings(Section):
     mode: Literal["latency", "throughput"] = "latency"
     """`latency`: all cores work on one frame; `throughput`: several frames at a time, each on its own core."""
     workers: int = Field(default=0, ge=0, le=64)
-    """throughput: frames at a time; 0: as many as OpenVINO finds best."""
+    """throughput: frames at a time; 0: one more than OpenVINO finds best, on most processors its cores plus one."""
     embed_threads: int = Field(default=0, ge=0)
     """OpenVINO threads; 0: its own choice."""
     search_threads: int = Field(default=0, ge=0)
@@ -242,6 +241,8 @@ class MqttSettings(Section):
     """MQTT 5 session expiry interval. Sessions start clean all the same: the station keeps what is unanswered."""
     window: int = Field(default=10, ge=1, le=100)
     """Unacknowledged messages at the most; the broker's Receive Maximum lowers it."""
+    answer_timeout_s: float = Field(default=20.0, ge=1, le=600)
+    """When the next answer is due for so long, connect again. Must be more than one crop takes on your network."""
     publish_last: bool = True
     """Also keep the newest verdict, retained, on `/verdict/last`."""
 

@@ -3,6 +3,10 @@
 They are sent in order of arrival. What is unanswered when a connection ends is sent again on the next one,
 oldest first, and one at a time, because one of them may be what ended it: brokers close the connection on a
 packet that is too large for a limit they never announced, and a message sent again would do it for ever.
+
+A broker that owes an answer has not ended anything: when we end the connection because of that, no message is blamed,
+however often it happens, for a verdict must not be given up because its broker's disk stood still. Nor are they then
+sent one at a time: the one that is never answered would hold up all the others.
 """
 
 from __future__ import annotations
@@ -36,6 +40,8 @@ class Window:
         self._waiting: list[Held] = []  # by number
         self._in_flight: list[Held] = []
         self._arrivals = 0
+        self._oldest: Held | None = None  # in flight, when `owed_s` was called last
+        self._oldest_since_s = 0.0
 
     def __len__(self) -> int:
         """Messages that are not settled."""
@@ -80,6 +86,29 @@ class Window:
         """`held`, in flight, is to be sent again, in its old place."""
         self._in_flight.remove(held)
         self._queue(held)
+
+    def owed_s(self, now_s: float) -> float:
+        """For how many seconds the answer that is due next has been due; called every now and then.
+
+        A broker answers in the order in which it was asked (MQTT 5, section 4.6), so the time begins when all before
+        the oldest message in flight were answered: over a slow network a full window takes long, but each message not.
+        """
+        oldest = self._in_flight[0] if self._in_flight else None
+        if oldest is not self._oldest:
+            self._oldest, self._oldest_since_s = oldest, now_s
+        return 0.0 if oldest is None else now_s - self._oldest_since_s
+
+    def take_back(self) -> Held:
+        """Everything in flight waits again, above suspicion: we end the connection, and not the broker.
+
+        Returns:
+            The oldest of them. There must be one.
+        """
+        messages = self._in_flight.copy()
+        for held in messages:
+            held.suspect = False
+            self.put_back(held)
+        return messages[0]
 
     def end_connection(self) -> Held | None:
         """Everything in flight waits again.

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -170,10 +170,20 @@ class Mosquitto:
 Broker = Mosquitto | EmbeddedBroker
 
 
+class Place(Protocol):
+    """Where a broker listens."""
+
+    @property
+    def host(self) -> str: ...
+
+    @property
+    def port(self) -> int: ...
+
+
 class Subscriber:
     """A client that keeps what it receives. Its session survives the broker's restarts."""
 
-    def __init__(self, broker: Broker, topic_filter: str = "#") -> None:
+    def __init__(self, broker: Place, topic_filter: str = "#") -> None:
         self.messages: list[MQTTMessage] = []
         self._filter = topic_filter
         self._subscribed = threading.Event()
@@ -226,6 +236,7 @@ class Received:
 
 
 CLOSE = -1  # an answer that is none: the connection is closed
+SILENCE = -2  # an answer that never comes
 QUIET_S = 0.02
 
 
@@ -233,19 +244,27 @@ class RecordingBroker:
     """Records every PUBLISH, then answers it, as late as a client with a full window lets it.
 
     Args:
-        answer: reason code for a message, or `CLOSE`.
+        answer: reason code for a message, `CLOSE` or `SILENCE`.
         limits: packed properties of the CONNACK.
+        then: called when a message was answered, before anything more is read. If it cannot write, the
+            connection has ended, whatever else there was to read.
     """
 
-    def __init__(self, answer: Callable[[Received], int] = lambda _: 0, limits: bytes = b"") -> None:
+    def __init__(
+        self,
+        answer: Callable[[Received], int] = lambda _: 0,
+        limits: bytes = b"",
+        then: Callable[[Received, socket.socket], None] = lambda _received, _connection: None,
+    ) -> None:
         self.host = HOST
         self.received: list[Received] = []
         self.largest_unanswered = 0
         self.largest_packet = 0
         self.connections = 0
-        self.farewells = 0  # connections that ended by DISCONNECT
+        self.farewells: list[int] = []  # reason codes of the DISCONNECTs that came
         self._answer = answer
-        self._limits = limits
+        self._connack = connack(limits)
+        self._then = then
         self._open: list[socket.socket] = []
         self._listener = socket.create_server((HOST, 0))
         self.port = int(self._listener.getsockname()[1])
@@ -317,8 +336,7 @@ class RecordingBroker:
         self.largest_packet = max(self.largest_packet, _packet_bytes(body))
         match first >> 4:
             case PacketTypes.CONNECT:
-                connack = b"\0\0" + bytes([len(self._limits)]) + self._limits
-                connection.sendall(b"\x20" + bytes([len(connack)]) + connack)
+                connection.sendall(self._connack)
             case PacketTypes.PUBLISH:
                 received = _parse_publish(number, first, body)
                 self.received.append(received)
@@ -328,7 +346,7 @@ class RecordingBroker:
             case PacketTypes.PINGREQ:
                 connection.sendall(b"\xd0\0")
             case PacketTypes.DISCONNECT:
-                self.farewells += 1
+                self.farewells.append(body[0] if body else 0)
 
     def _answer_all(self, connection: socket.socket, unanswered: list[Received]) -> bool:
         while unanswered:
@@ -336,8 +354,16 @@ class RecordingBroker:
             code = self._answer(received)
             if code == CLOSE:
                 return False
-            connection.sendall(struct.pack("!BBHB", 0x40, 3, received.packet_id, code))
+            if code != SILENCE:
+                connection.sendall(struct.pack("!BBHB", 0x40, 3, received.packet_id, code))
+                self._then(received, connection)
         return True
+
+
+def connack(limits: bytes = b"") -> bytes:
+    """A CONNACK that accepts, with packed properties."""
+    body = b"\0\0" + bytes([len(limits)]) + limits
+    return b"\x20" + bytes([len(body)]) + body
 
 
 def _take_packet(buffer: bytearray) -> tuple[int, bytes] | None:

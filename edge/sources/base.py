@@ -41,7 +41,7 @@ class Source(Protocol):
         """The next frame, or None if none came within `timeout_s` seconds or the source has ended.
 
         Frames are numbered from 0 as they are captured; a gap is a counted drop (`dropped`). The returned
-        picture belongs to the caller: the source never writes into it again. A file that cannot be read
+        picture is nobody's to write into: a camera compares the next one with it. A file that cannot be read
         is a frame too: its image is empty, (0, 0, 3), its identity names the file, and its answer is
         NO_RESULT, `image_unusable`.
         """

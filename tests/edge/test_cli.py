@@ -56,7 +56,7 @@ def test_bench_prints_a_table_and_writes_what_it_measured(
     assert done.returncode == 0, done.stderr
     assert "throughput" in done.stdout
     report = json.loads(figures.read_text(encoding="utf-8"))
-    assert set(report["latency_ms"]) == {"preprocess", "embed", "search", "score", "total"}
+    assert set(report["latency_ms"]) == {"preprocess", "embed", "search", "score", "overhead", "total"}
     assert list(report["latency_ms"]["total"]) == ["p50", "p90", "p95", "p99", "p99.9", "max"]
     assert report["environment"]["device"] == "CPU"
     assert report["environment"]["precision"] == "f32 IR, f32 arithmetic"

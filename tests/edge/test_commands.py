@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -217,3 +219,23 @@ def test_a_sender_who_keeps_to_the_rate_is_always_heard() -> None:
     reception = Reception(CommandSettings(max_per_s=4))
 
     assert all(reception.admit(number / 4) for number in range(100))
+
+
+# The documentation.
+
+
+def test_the_documents_examples_are_what_the_code_takes_and_sends() -> None:
+    text = (Path(__file__).resolve().parents[2] / "docs" / "mqtt.md").read_text(encoding="utf-8")
+    commands = re.findall(r"<!-- command: (\w+) -->\n```json\n(.*?)```", text, flags=re.DOTALL)
+    (reply,) = re.findall(r"<!-- reply -->\n```json\n(.*?)```", text, flags=re.DOTALL)
+
+    assert {name for name, _ in commands} == {"trigger", "recipe"}
+    for name, payload in commands:
+        assert not isinstance(READER.read(request(name, payload.encode())), Refusal)
+    allow = (CommandName.TRIGGER, CommandName.PAUSE)
+    reader = Reader(CommandSettings(allow=allow), BASE)
+    refused = request("recipe", {"name": "disc"})
+    assert json.loads(reader.reply(refused, Answer(refusal(refused, reader))).payload) == json.loads(reply)
+    defaults = CommandSettings()
+    assert f"`commands.max_per_s` ({defaults.max_per_s:g})" in text
+    assert f"`commands.remember_s` ({defaults.remember_s:g} s)" in text

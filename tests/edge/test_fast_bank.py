@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.bank import ExactBank
-from edge.fast_bank import LEAST_DIMENSION, LEAST_VECTORS, REDUCED, FastBank, make_bank
+from edge.fast_bank import LEAST_DIMENSION, LEAST_VECTORS, FastBank, make_bank
 from edge.records import Float32Array
+from edge.subspace import REDUCED
 
 DIMENSION = 160
 

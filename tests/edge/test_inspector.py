@@ -121,6 +121,15 @@ def test_a_picture_unlike_the_taught_ones_is_no_result_with_both_sizes(
     assert inspection.anomaly is None
 
 
+def test_a_stale_frame_is_no_result_though_its_picture_passes(inspector: Inspector) -> None:
+    frame = make_frame(draw_good(0).image)
+    assert inspector.inspect(frame).verdict.outcome is Outcome.PASS
+    inspection = inspector.inspect(replace(frame, stale=True), want_map=True)
+    assert (inspection.verdict.outcome, inspection.verdict.reason) == (Outcome.NO_RESULT, Reason.CAMERA_STALE)
+    assert "equals the one before" in inspection.verdict.detail
+    assert inspection.anomaly is None
+
+
 def test_an_empty_picture_is_no_result(inspector: Inspector) -> None:
     verdict = inspector.inspect(make_frame(np.empty((0, 0, 3), np.uint8))).verdict
     assert (verdict.outcome, verdict.reason) == (Outcome.NO_RESULT, Reason.IMAGE_UNUSABLE)

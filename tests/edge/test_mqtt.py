@@ -6,11 +6,13 @@ import logging
 import queue
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,15 +26,18 @@ from edge.mqtt_connection import packet_bytes, tls_context
 from edge.publish import Receipt
 from edge.records import Box, Crop, FrameIdentity, Message, Outcome, Verdict
 from edge.settings import MqttSettings
+from edge.window import MAX_STRIKES
 from tests.brokers import (
     CLOSE,
     PATIENCE_S,
+    SILENCE,
     Broker,
     Certificates,
     Mosquitto,
     Received,
     RecordingBroker,
     Subscriber,
+    connack,
     wait_until,
 )
 
@@ -54,6 +59,7 @@ RECEIVE_MAXIMUM_3 = b"\x21\x00\x03"
 MAXIMUM_PACKET_SIZE_2000 = b"\x27\x00\x00\x07\xd0"
 QUOTA_EXCEEDED = 0x97
 NOT_AUTHORIZED = 0x87
+PROTOCOL_ERROR = 0x82
 
 
 def settings_for(broker: Broker | RecordingBroker, **values: object) -> MqttSettings:
@@ -317,8 +323,98 @@ def test_a_cut_connection_is_not_a_goodbye_when_closing_takes_too_long() -> None
         release.set()
 
         assert not publisher.alive
-    assert broker.farewells == 0
+    assert broker.farewells == []
     assert b"stopped" not in broker.topics("/status")
+
+
+def test_an_answer_that_is_lost_is_asked_for_again_on_another_connection(caplog: pytest.LogCaptureFixture) -> None:
+    sent = verdicts(5)
+    lost = [sent[2].payload]
+
+    def answer(received: Received) -> int:
+        if received.payload in lost:
+            lost.remove(received.payload)
+            return SILENCE
+        return 0
+
+    with RecordingBroker(answer) as broker, connected(settings_for(broker, answer_timeout_s=1)) as publisher:
+        send_all(publisher, sent)
+        assert publisher.flush(PATIENCE_S)
+
+        again = [one.payload for one in broker.received if one.connection == 2]
+        assert again == [b"online", sent[2].payload]
+        assert broker.topics("/verdict") == payloads(sent)
+        assert (publisher.counters.acknowledged, publisher.counters.rejected) == (5, 0)
+        assert publisher.counters.reconnects == 1
+    assert caplog.text.count("no answer to patchline/s/l/n/verdict for 1 s: connecting again") == 1
+
+
+def test_a_message_that_is_never_answered_is_not_given_up_and_holds_up_no_other() -> None:
+    first, others = verdicts(1)[0], verdicts(20, start=1)
+    healed = threading.Event()
+
+    def answer(received: Received) -> int:
+        return SILENCE if received.payload == first.payload and not healed.is_set() else 0
+
+    with (
+        RecordingBroker(answer) as broker,
+        # The settings begin at 1.
+        connected(settings_for(broker).model_copy(update={"answer_timeout_s": 0.2})) as publisher,
+    ):
+        send_all(publisher, [first])
+        wait_until(lambda: broker.connections > MAX_STRIKES + 1, "it connects again and again")
+        send_all(publisher, others)
+        wait_until(lambda: publisher.counters.acknowledged == len(others), "the others are answered")
+        assert publisher.counters.rejected == 0
+        healed.set()
+
+        assert publisher.flush(PATIENCE_S)
+        assert publisher.counters.acknowledged == 21
+
+
+def test_an_announcement_that_is_not_answered_is_said_on_another_connection() -> None:
+    with (
+        RecordingBroker(lambda one: SILENCE if one.connection == 1 else 0) as broker,
+        connected(settings_for(broker, answer_timeout_s=1)) as publisher,
+    ):
+        wait_until(lambda: broker.connections == 2, "it connects again")
+        send_all(publisher, verdicts(1))
+        assert publisher.flush(PATIENCE_S)
+
+
+def test_a_second_welcome_on_a_connection_ends_it_as_a_protocol_error(caplog: pytest.LogCaptureFixture) -> None:
+    def welcome_again(received: Received, connection: socket.socket) -> None:
+        if received.connection == 1 and received.topic.endswith("/verdict"):
+            connection.sendall(connack(RECEIVE_MAXIMUM_3))
+
+    sent = verdicts(6)
+    with RecordingBroker(then=welcome_again) as broker, connected(settings_for(broker)) as publisher:
+        send_all(publisher, sent[:1])
+        wait_until(lambda: publisher.counters.reconnects == 1, "it connects again")
+        send_all(publisher, sent[1:])
+        assert publisher.flush(PATIENCE_S)
+
+        assert broker.farewells == [PROTOCOL_ERROR]
+        assert broker.topics("/verdict") == payloads(sent)
+        assert broker.connections == 2
+        assert publisher.counters.rejected == 0
+    assert caplog.text.count("the broker breaks the protocol: it welcomed us twice") == 1
+
+
+def test_what_the_broker_still_sends_at_the_end_does_not_keep_our_goodbye_from_it() -> None:
+    health = b"\x30\x0a\x00\x05n/cmd\x00ab"  # a PUBLISH at QoS 0
+
+    def talk_on(received: Received, connection: socket.socket) -> None:
+        for _ in range(100 if received.payload == b"stopped" else 0):
+            connection.sendall(health * 100)
+            time.sleep(0.002)
+
+    with RecordingBroker(then=talk_on) as broker:
+        with connected(settings_for(broker)) as publisher:
+            send_all(publisher, verdicts(3))
+        wait_until(lambda: not publisher.alive, "it has taken leave")
+
+    assert broker.farewells == [0]
 
 
 # The broker's limits and refusals.

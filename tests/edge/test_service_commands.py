@@ -15,8 +15,9 @@ import jsonschema
 import pytest
 
 from tests.brokers import Broker
-from tests.bundles import reseal
+from tests.bundles import FRAME_SIZE, reseal
 from tests.clients import Requester
+from tests.edge.sources.mjpeg import MjpegCamera
 from tests.edge.test_service import BASE, SCHEMA, running, simulated, write_settings
 from tests.listener import Listener
 
@@ -102,6 +103,35 @@ def test_a_deadline_that_cannot_be_kept_is_no_result_and_never_a_late_pass(
     health = json.loads(listener.payloads(f"{BASE}/health")[-1])
     assert sum(value for name, value in health.items() if name.startswith("no_result_")) == 5
     assert health["triggers"] == 5
+
+
+def test_a_camera_that_is_away_makes_triggers_stale_and_its_return_ends_that(
+    bundle_dir: Path, broker: Broker, tmp_path: Path
+) -> None:
+    inspection = {"trigger": "command", "deadline_ms": 2000}
+    with MjpegCamera(size=FRAME_SIZE) as camera:
+        source = {"kind": "camera", "device": camera.address, "open_timeout_s": 1.0, "read_timeout_s": 1.0}
+        tables: dict[str, Any] = {"inspection": inspection, "source": source}
+        with station(broker, tmp_path / "station.toml", bundle_dir, **tables) as (plc, listener):
+            assert plc.command("trigger", trigger_id="1") == ""
+            assert listener.wait_for(lambda: verdicts(listener)[-1]["trigger_id"] == "1")
+            camera.switch_off()
+            assert plc.command("trigger", trigger_id="drained") == ""  # a frame may have been on its way
+            assert listener.wait_for(lambda: verdicts(listener)[-1]["trigger_id"] == "drained")
+            assert plc.command("trigger", trigger_id="2") == ""
+            assert listener.wait_for(lambda: verdicts(listener)[-1]["trigger_id"] == "2")
+            assert verdicts(listener)[-1]["reason"] == "camera_stale"
+            camera.switch_on()
+
+            def judged() -> bool:
+                number = len(verdicts(listener))
+                assert plc.command("trigger", trigger_id=f"again-{number}") == ""
+                assert listener.wait_for(lambda: len(verdicts(listener)) > number)
+                return bool(verdicts(listener)[-1]["verdict"] != "NO_RESULT")
+
+            assert listener.wait_for(judged)
+    answers = Counter(verdict["trigger_id"] for verdict in verdicts(listener))
+    assert set(answers.values()) == {1}
 
 
 def test_free_running_frames_that_are_judged_too_late_are_no_result(

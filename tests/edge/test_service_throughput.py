@@ -53,11 +53,13 @@ def test_sigterm_answers_what_was_captured(bundle_dir: Path, tmp_path: Path) -> 
     )
     with running(config) as process:
         assert process.stdout is not None
-        first = [json.loads(process.stdout.readline()) for _ in range(5)]
+        assert process.stderr is not None
+        lines = [process.stdout.readline() for _ in range(5)]
         process.send_signal(signal.SIGTERM)
-        rest, log = process.communicate(timeout=60)
-    assert process.returncode == 0, log
-    frames = [verdict["frame"] for verdict in [*first, *map(json.loads, rest.splitlines())]]
+        lines += process.stdout.readlines()  # not `communicate`, which forgets what was read ahead
+        log = process.stderr.read()
+        assert process.wait(60) == 0, log
+    frames = [json.loads(line)["frame"] for line in lines]
     assert frames == list(range(len(frames)))
     final = next(line for line in log.splitlines() if "msg=stopped" in line)
     assert f"frames={len(frames)} " in final

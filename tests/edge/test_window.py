@@ -131,6 +131,55 @@ def test_connections_that_end_before_their_announcement_is_answered_blame_nobody
     assert names(hand_over(window)) == ["a"]
 
 
+def test_an_answer_is_owed_since_those_before_it_came() -> None:
+    window = filled("a", "b", "c")
+    assert window.owed_s(5.0) == 0
+
+    first, second, third = hand_over(window)
+    assert window.owed_s(10.0) == 0
+    assert window.owed_s(17.0) == 7
+    window.settle(first)
+    assert window.owed_s(18.0) == 0
+    window.settle(third)
+    assert window.owed_s(24.0) == 6
+    window.settle(second)
+    assert window.owed_s(25.0) == 0
+
+
+def test_what_is_taken_back_goes_again_all_at_once_and_is_never_blamed() -> None:
+    window = filled("a", "b")
+    for _ in range(2 * MAX_STRIKES):
+        assert names(hand_over(window)) == ["a", "b"]
+        assert window.take_back().message.topic == "a"
+        assert window.end_connection() is None
+
+    assert names(hand_over(window)) == ["a", "b"]
+
+
+def test_a_suspect_that_is_taken_back_holds_up_nobody_any_more() -> None:
+    window = filled("a")
+    hand_over(window)
+    window.end_connection()
+    window.add(message("b"))
+    assert names(hand_over(window)) == ["a"]
+
+    window.take_back()
+    window.end_connection()
+
+    assert names(hand_over(window)) == ["a", "b"]
+
+
+def test_an_announcement_that_is_taken_back_ends_with_its_connection() -> None:
+    window = filled("a")
+    window.announce(message("online"))
+    hand_over(window)
+
+    assert window.take_back().message.topic == "online"
+    window.end_connection()
+
+    assert names(hand_over(window)) == ["a"]
+
+
 class AnyHistory(RuleBasedStateMachine):
     """Whatever brokers do, nothing is lost, repeated after its answer, or beyond the limit."""
 
@@ -174,6 +223,13 @@ class AnyHistory(RuleBasedStateMachine):
         culprit = self.window.end_connection()
         if culprit is not None:
             self.settled.append(int(culprit.message.topic))
+
+    @precondition(lambda self: self.in_flight)
+    @rule()
+    def give_up_connection(self) -> None:
+        assert self.window.take_back() is self.in_flight[0]
+        assert self.window.end_connection() is None
+        self.in_flight.clear()
 
     @invariant()
     def never_beyond_the_limit(self) -> None:

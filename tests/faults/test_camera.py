@@ -1,4 +1,4 @@
-"""Fault 11: the camera goes, hangs, sends garbage, changes its size.
+"""Fault 11: the camera goes, hangs, freezes, sends garbage, changes its size.
 
 Passed if no picture is ever judged twice or after the camera went, if the service says that the camera is away, and
 judges again when it is back. (`tests/edge/sources/test_camera.py` looks closer at the source alone.)
@@ -68,6 +68,28 @@ def test_a_camera_that_gives_no_pictures_gives_no_pass(
         wait_for_word(station, "back after", times)
         wait_for_passes(station, before + 10)
         assert passed(station) <= camera.sent
+    assert station.stop() == 0
+
+
+def test_a_frozen_camera_gives_no_result_and_no_second_pass(
+    oracle: BrokerProcess, make_station: MakeStation, camera: MjpegCamera
+) -> None:
+    station = watch(make_station, oracle, camera)
+    camera.mood = Mood.FREEZE
+    wait_for_word(station, "it is frozen", 1)
+    oracle.wait_for(lambda log: any('"source":"away"' in said for said in health(log)[-1:]), "/health says so")
+    oracle.wait_for(lambda log: '"active":1' in log.retained("/alarm/source_away")[-1], "the alarm is raised")
+    frozen = len(station.printed_now())
+    station.wait_for_verdicts(frozen + 20)  # over a reconnection: it streams for a second at a time
+    answers = station.printed_now()
+    assert passed(station) <= camera.sent
+    assert {(answer["verdict"], answer["reason"]) for answer in answers[frozen:]} == {("NO_RESULT", "camera_stale")}
+    assert station.log().count("frames cannot be judged") == 1
+    camera.mood = Mood.STREAM
+    wait_for_word(station, "back after", 1)
+    wait_for_passes(station, passed(station) + 10)
+    oracle.wait_for(lambda log: '"active":0' in log.retained("/alarm/source_away")[-1], "the alarm is over")
+    assert passed(station) <= camera.sent
     assert station.stop() == 0
 
 

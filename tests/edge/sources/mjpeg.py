@@ -21,15 +21,17 @@ class Mood(Enum):
     HANG = auto()  # connections stay open, nothing is sent any more
     CLOSE = auto()  # every connection is closed
     GARBAGE = auto()  # random bytes instead of frames
+    FREEZE = auto()  # the last picture again and again, also to those who connect anew
 
 
 class MjpegCamera:
-    """Frame n is grey with brightness n modulo 200. `frames` limits how many are sent in all."""
+    """Frame n is grey with brightness n modulo 200. `frames` limits how many are sent, repetitions not counted."""
 
     def __init__(self, size: tuple[int, int] = (48, 64), login: str = "", frames: int | None = None) -> None:
         self.mood = Mood.STREAM
         self.size = size
         self.sent = 0
+        self.repeated = 0
         self._frames = frames
         self._login = login
         self._port = 0
@@ -110,6 +112,9 @@ class MjpegCamera:
             elif self.mood is Mood.STREAM and self.sent != self._frames:
                 connection.sendall(self._part(self.sent))
                 self.sent += 1
+            elif self.mood is Mood.FREEZE:
+                connection.sendall(self._part(self.sent - 1))
+                self.repeated += 1
 
     def _part(self, number: int) -> bytes:
         _, jpeg = cv2.imencode(".jpg", np.full((*self.size, 3), number % 200, np.uint8))

@@ -19,7 +19,7 @@ from edge.settings import SourceKind, SourceSettings
 from edge.sources import open_source
 from edge.sources.address import Address
 from edge.sources.base import Source, SourceState
-from edge.sources.camera import LONGEST_BACK_OFF_S, SHORTEST_BACK_OFF_S, CameraSource, lengthen
+from edge.sources.camera import LONGEST_BACK_OFF_S, SHORTEST_BACK_OFF_S, CameraSource, identical, lengthen
 from edge.sources.capture import Capture, CaptureOpener
 
 from .mjpeg import MjpegCamera, Mood, wait_until
@@ -32,6 +32,7 @@ def settings(
     width: int | None = None,
     height: int | None = None,
     frames: int | None = None,
+    refuse_identical: bool = True,
 ) -> SourceSettings:
     return SourceSettings(
         kind=SourceKind.CAMERA,
@@ -40,6 +41,7 @@ def settings(
         width=width,
         height=height,
         frames=frames,
+        refuse_identical=refuse_identical,
         open_timeout_s=1.0,
         read_timeout_s=0.5,
     )
@@ -127,6 +129,41 @@ def test_a_camera_that_misbehaves_is_away_until_it_streams_again(mood: Mood, cap
         next_frame(source)
     assert len(messages(caplog, "away, waiting")) == 1
     assert len(messages(caplog, "back after")) == 1
+
+
+def test_a_frame_equal_to_the_one_before_is_stale_and_a_frozen_camera_away_until_it_moves(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with (
+        caplog.at_level(logging.INFO),
+        MjpegCamera() as camera,
+        opened(settings(camera.address)) as source,
+    ):
+        for _ in range(5):
+            assert not next_frame(source).stale
+        camera.mood = Mood.FREEZE
+        wait_until(lambda: next_frame(source).stale)
+        wait_until(lambda: source.state is SourceState.AWAY)
+        assert all(next_frame(source).stale for _ in range(5))
+        camera.mood = Mood.STREAM
+        wait_until(lambda: not next_frame(source).stale)
+        assert source.state is SourceState.STREAMING
+    (away,) = messages(caplog, "away, waiting")
+    assert "no new picture for 0.5 s: it is frozen" in away
+    assert len(messages(caplog, "back after")) == 1
+
+
+def test_a_camera_that_was_frozen_when_it_went_is_not_back_with_the_same_picture() -> None:
+    with MjpegCamera() as camera, opened(settings(camera.address)) as source:
+        next_frame(source)
+        camera.mood = Mood.FREEZE
+        wait_until(lambda: next_frame(source).stale)
+        camera.switch_off()
+        wait_until(lambda: source.state is SourceState.AWAY)
+        source.read(0)  # the last frame before the break, if it was not read yet
+        camera.switch_on()
+        assert all(next_frame(source).stale for _ in range(5))
+        assert source.state is SourceState.AWAY
 
 
 def test_a_camera_switched_on_later_than_the_station_is_waited_for(caplog: pytest.LogCaptureFixture) -> None:
@@ -334,6 +371,7 @@ class FakeDriver:
     def __init__(self, *behaviours: str) -> None:
         self.opened = 0
         self.released = 0
+        self.read = 0  # pictures unlike the one before
         self.unblock = threading.Event()
         self._behaviours = behaviours
 
@@ -355,16 +393,20 @@ class FakeCapture:
             self._driver.unblock.wait()
             return np.zeros((2, 2, 3), np.uint8)
         time.sleep(0.005)
-        return np.full((2, 2, 3), 7, np.uint8)
+        image = np.full((2, 2, 3), 7, np.uint8)
+        if self._behaviour != "freeze":
+            self._driver.read += 1
+            image[1, 1] = self._driver.read % 256
+        return image
 
     def release(self) -> None:
         self._driver.released += 1
 
 
 @contextmanager
-def driven(driver: FakeDriver) -> Iterator[CameraSource]:
+def driven(driver: FakeDriver, *, refuse_identical: bool = True) -> Iterator[CameraSource]:
     opener: CaptureOpener = driver.open
-    source = CameraSource(settings("/dev/null"), opener)
+    source = CameraSource(settings("/dev/null", refuse_identical=refuse_identical), opener)
     try:
         yield source
     finally:
@@ -402,6 +444,46 @@ def test_a_bug_in_capture_is_reported_and_the_camera_opened_again(caplog: pytest
     with driven(driver) as source:
         assert next_frame(source).image[0, 0, 0] == 7
     assert "the driver has a bug" in caplog.text
+
+
+def test_a_frozen_camera_is_opened_again_with_growing_back_off_until_it_gives_another_picture(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    driver = FakeDriver("freeze", "freeze", "freeze", "stream")
+    with driven(driver) as source:
+        assert not next_frame(source).stale
+        wait_until(lambda: next_frame(source).stale and source.state is SourceState.AWAY)
+        wait_until(lambda: not next_frame(source).stale)
+        assert source.state is SourceState.STREAMING
+        assert (driver.opened, driver.released) == (4, 3)
+    (away,) = messages(caplog, "away, waiting")
+    assert "no new picture for 0.5 s: it is frozen" in away
+    assert "source.refuse_identical = false" in away
+    assert len(messages(caplog, "back after")) == 1
+
+
+def test_pictures_that_may_repeat_are_not_stale() -> None:
+    driver = FakeDriver("freeze")
+    with driven(driver, refuse_identical=False) as source:
+        end_s = time.monotonic() + 1.5  # three times the time after which a frozen camera counts as away
+        while time.monotonic() < end_s:
+            assert not next_frame(source).stale
+        assert source.state is SourceState.STREAMING
+        assert driver.opened == 1
+
+
+@given(st.integers(0, 49), st.integers(0, 69), st.integers(0, 2))
+def test_one_other_byte_anywhere_makes_another_picture(row: int, column: int, channel: int) -> None:
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    other = image.copy()
+    assert identical(image, other)
+    other[row, column, channel] ^= 1
+    assert not identical(image, other)
+
+
+def test_pictures_of_other_sizes_are_not_identical() -> None:
+    assert not identical(np.zeros((48, 64, 3), np.uint8), np.zeros((48, 32, 3), np.uint8))
 
 
 @given(st.floats(SHORTEST_BACK_OFF_S, LONGEST_BACK_OFF_S), st.floats(0, 1, exclude_max=True))
