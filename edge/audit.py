@@ -32,7 +32,7 @@ from edge.audit_ledger import Expectation, Ledger
 from edge.audit_messages import BASE_LEVELS, CROP_SUFFIX, SUFFIXES, Heard
 from edge.audit_report import Report, live_table, make_report, status_line
 from edge.audit_store import LedgerFile
-from edge.errors import DeliveryError, PatchlineError, SettingsError
+from edge.errors import DeliveryError, SettingsError
 from edge.mqtt_connection import explain, read_password, tls_context
 from edge.settings import TOPIC_LEVEL, Settings
 from edge.terminal import say
@@ -47,12 +47,6 @@ _PASSING_SESSION_S = 600  # how long an audit without a name of its own may be c
 _FINAL = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 _SESSION_TAKEN_OVER = 0x8E
 _GRANTED_QOS_1 = 1
-
-
-class AuditError(PatchlineError):
-    """Verdicts are not accounted for: the report names them."""
-
-    exit_code = 8
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,11 +15,11 @@ from rich.console import Console
 
 from edge import __version__
 from edge.atomic import write_file
-from edge.audit import AuditError, AuditOptions, run_audit, write_report
+from edge.audit import AuditOptions, run_audit, write_report
 from edge.audit_report import conclusion, text_lines
 from edge.bench import print_report, run_bench
 from edge.bundle import Bundle, read_bundle
-from edge.errors import SettingsError, SourceError
+from edge.errors import AuditError, SettingsError, SourceError
 from edge.inspector import Inspector, InspectorOptions
 from edge.logs import set_up_logging
 from edge.messages import encode, verdict_payload

@@ -49,3 +49,9 @@ class ExportError(PatchlineError):
     """A model cannot be converted or a product cannot be taught from what was given."""
 
     exit_code = 7
+
+
+class AuditError(PatchlineError):
+    """Verdicts are not accounted for: the report names them."""
+
+    exit_code = 8

@@ -18,6 +18,7 @@ from edge.errors import BundleError, PatchlineError
 MODEL_XML = "model.xml"
 MODEL_BIN = "model.bin"
 MODEL_JSON = "model.json"
+REFERENCE_NUMBERS = 64
 
 
 class Strict(BaseModel):
@@ -101,6 +102,13 @@ class IrDescription(Strict):
     weights: Weights
     parity: Parity
     quantization: Quantization | None = None
+    reference: tuple[float, ...] | None = Field(
+        default=None,
+        min_length=REFERENCE_NUMBERS,
+        max_length=REFERENCE_NUMBERS,
+        description="what this IR gave, where it was made and checked, for a drawn picture, in few numbers: see "
+        "export.reference; none: it was made before there were references",
+    )
     versions: dict[str, str]
     files: dict[str, FileRecord]
 

@@ -25,7 +25,7 @@ def record_frames(source: Source, out: Path, count: int, *, patience_s: float, r
     last = time.monotonic()
     while written < count and source.state is not SourceState.ENDED:
         frame = source.read(_POLL_S)
-        if frame is not None:
+        if frame is not None and not frame.stale:  # a frozen camera would teach copies of one picture
             written, last = written + 1, time.monotonic()
             _write(frame, out)
             report(written)

@@ -35,6 +35,7 @@ from edge.records import Frame, FrameIdentity, UInt8Array
 from edge.terminal import phase, say
 from export.metrics import auroc
 from export.recipe import CALIBRATION_PICTURES, import_quantize, load_inputs
+from export.reference import FeaturesError
 from export.synthetic_defects import spoil
 from export.teach import teach
 from export.teach_options import TeachOptions, recipe_of, refuse_early
@@ -137,8 +138,13 @@ def choose(alternatives: Sequence[Alternative], budget_ms: float) -> Alternative
     """The best separation within the budget; among equals the largest bank, then the fastest.
 
     Raises:
-        ExportError: none is within the budget.
+        ExportError: none is within the budget, or there are none.
     """
+    if not alternatives:
+        raise ExportError(
+            f"--latency-budget-ms {budget_ms:g}: nothing could be tried, as this machine miscalculates every IR given "
+            "(the notes above say how); give the f32 IR, or another device"
+        )
     within = [entry for entry in alternatives if entry.meets(budget_ms)]
     if not within:
         fastest = min(alternatives, key=lambda entry: entry.fail_ms)
@@ -221,13 +227,17 @@ def quantised_ir(options: TeachOptions, out: Path) -> Path | None:
 
 
 def _descend(options: TeachOptions, budget_ms: float, count: int, scratch: Path) -> Iterator[_Taught]:
-    """From the largest bank to the first that meets the budget."""
+    """From the largest bank to the first that meets the budget; none where this machine miscalculates the model."""
     pictures: tuple[list[UInt8Array], list[UInt8Array]] | None = None
     for share in SHARES:
         out = scratch / f"{share:g}"
         ratio = options.coreset_ratio * share
         say(f"trying {100 * ratio:g} % of the patches with {options.ir.name} in {options.precision}")
-        teach(replace(options, out=out, coreset_ratio=ratio))
+        try:
+            teach(replace(options, out=out, coreset_ratio=ratio))
+        except FeaturesError as error:
+            say(f"note: {options.ir.name} in {options.precision} is not tried: {error}")
+            return
         bundle = read_bundle(out)
         pictures = pictures or _good_and_spoiled(bundle, options)
         met = False

@@ -34,6 +34,7 @@ from export.backbones import (
 )
 from export.ir_files import load_model, model_files, refuse_existing, run_model, write_ir
 from export.pictures_drawn import draw_pictures
+from export.reference import make_reference
 from export.weights import PUBLISHED, LoadedWeights, WeightsChoice, load_weights
 
 # pretrain_embed_dimension and target_embed_dimension of the authors' published runs.
@@ -85,7 +86,8 @@ def convert(
     report(f"{options.backbone}: weights from {weights.record.source} {weights.record.name}")
     files = model_files(to_openvino(extractor, options))
     report(f"IR made: {sum(map(len, files.values())) / 1e6:.1f} MB; comparing it with torch")
-    error = _largest_difference(extractor, load_model(files), pictures, options)
+    model = load_model(files)
+    error = _largest_difference(extractor, model, pictures, options)
     if error > tolerance:
         raise ExportError(
             f"{options.backbone}: torch and IR disagree: expected a relative difference of at most "
@@ -109,6 +111,7 @@ def convert(
             pictures=len(pictures),
             drawn=not parity_pictures,
         ),
+        reference=make_reference(model, options.geometry),
         versions=_versions(),
         files={},
     )

@@ -15,6 +15,7 @@ from edge.pictures import read_mask, read_picture
 from edge.preprocess import inspected_region, prepare
 from edge.records import BoolArray, Box, Float32Array, UInt8Array
 from edge.terminal import say
+from export.reference import check_features
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,6 +72,7 @@ def open_model(
     Raises:
         BundleError: the IR is damaged.
         SettingsError: region, mask or device do not fit.
+        FeaturesError: this machine miscalculates the model.
     """
     for name in (MODEL_XML, MODEL_BIN):
         if name not in ir.files:
@@ -82,11 +84,13 @@ def open_model(
     except ValueError as error:
         raise SettingsError(f"--region: {error}") from error
     mask_image = None if mask is None else read_mask(mask)
+    embedder = Embedder(ir, xml, weights, device=device, precision=precision)
+    check_features(directory, ir, embedder)
     return TaughtModel(
         ir=ir,
         xml=xml,
         weights=weights,
-        embedder=Embedder(ir, xml, weights, device=device, precision=precision),
+        embedder=embedder,
         frame_size=frame_size,
         region=inspected,
         mask=mask_image,

@@ -15,7 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from edge.alarms import AlarmCode, Alarms, Facts
-from edge.audit import AuditError
+from edge.errors import AuditError
 from edge.messages import (
     MAX_VERDICT_BYTES,
     Severity,

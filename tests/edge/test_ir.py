@@ -9,7 +9,16 @@ import pytest
 from pydantic import ValidationError
 
 from edge.errors import BundleError
-from edge.ir import MODEL_BIN, MODEL_JSON, MODEL_XML, Geometry, hash_bytes, read_ir_description, read_verified
+from edge.ir import (
+    MODEL_BIN,
+    MODEL_JSON,
+    MODEL_XML,
+    REFERENCE_NUMBERS,
+    Geometry,
+    hash_bytes,
+    read_ir_description,
+    read_verified,
+)
 
 
 @pytest.fixture
@@ -56,6 +65,7 @@ def test_a_missing_file_is_refused_by_name(copied: Path) -> None:
         ({"unheard_of": 1}, "unheard_of"),
         ({"grid": [16]}, "grid"),
         ({"geometry": {"input_height": 128}}, "geometry.input_width"),
+        ({"reference": [1.0, 2.0]}, "reference"),
     ],
 )
 def test_a_description_that_departs_from_the_schema_is_refused_with_the_key(
@@ -64,6 +74,13 @@ def test_a_description_that_departs_from_the_schema_is_refused_with_the_key(
     edit(copied, **changes)
     with pytest.raises(BundleError, match=rf"model\.json: {where}"):
         read_ir_description(copied)
+
+
+def test_a_description_without_a_reference_is_an_older_one_and_read(copied: Path) -> None:
+    contents = json.loads((copied / MODEL_JSON).read_text())
+    assert len(contents.pop("reference")) == REFERENCE_NUMBERS
+    (copied / MODEL_JSON).write_text(json.dumps(contents))
+    assert read_ir_description(copied).reference is None
 
 
 @pytest.mark.parametrize("contents", [b"", b"{", b"\xff\xfe", b"[]"])

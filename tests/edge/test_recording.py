@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from edge.errors import SourceError
 from edge.pictures import list_pictures, read_picture, write_picture
 from edge.recording import record_frames
+from edge.records import Frame, FrameIdentity
 from edge.settings import SourceKind, SourceSettings
 from edge.sources import open_source
 from edge.sources.base import SourceState
@@ -85,3 +87,27 @@ def test_a_source_that_stays_silent_is_given_up(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"no frame for 0\.05 s after 0 of 3"):
         record_frames(source, tmp_path, 3, patience_s=0.05, report=lambda _: None)
     assert next(source.reads) > 1
+
+
+class FreezingSource:
+    """A camera that shows each picture three times; the repeats are marked, as `edge.sources.camera` does."""
+
+    live = True
+    state = SourceState.STREAMING
+    dropped = 0
+
+    def __init__(self) -> None:
+        self.reads = itertools.count()
+
+    def read(self, timeout_s: float) -> Frame:  # noqa: ARG002 — the protocol's
+        number = next(self.reads)
+        identity = FrameIdentity(number, time.time(), time.monotonic())
+        return Frame(identity, draw_part(3, number // 3, (64, 96), 0.0).image, stale=number % 3 > 0)
+
+    def close(self) -> None:
+        pass
+
+
+def test_repeats_of_a_frozen_camera_are_not_written(tmp_path: Path) -> None:
+    assert record_frames(FreezingSource(), tmp_path, 3, patience_s=10, report=lambda _: None) == 3
+    assert [path.name for path in list_pictures(tmp_path)] == [f"frame-{number:06d}.png" for number in (0, 3, 6)]

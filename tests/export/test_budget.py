@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
 from edge.bundle import read_bundle
 from edge.errors import ExportError
 from edge.inspector import Inspector
+from edge.ir import MODEL_JSON, read_ir_description, write_json
 from edge.selftest import run_golden
 from export.budget import SEARCHES, Alternative, arithmetics, choose, describe, teach_within
 from export.teach import TeachOptions, teach
@@ -86,6 +88,35 @@ def test_every_arithmetic_and_search_is_measured(options: TeachOptions) -> None:
 def test_smaller_banks_are_tried_until_one_is_fast_enough(options: TeachOptions) -> None:
     with pytest.raises(ExportError, match="no setting meets it"):
         teach_within(options, 1e-6, [options.ir], frames=10)
+    assert list(options.out.parent.iterdir()) == []
+
+
+def miscalculated(ir_dir: Path, out: Path) -> Path:
+    """The same IR, whose features differ on every machine from those it is said to give."""
+    copytree(ir_dir, out)
+    ir = read_ir_description(out)
+    assert ir.reference is not None
+    other = ir.model_copy(update={"reference": tuple(-number for number in ir.reference)})
+    write_json(other, out / MODEL_JSON, ExportError)
+    return out
+
+
+def test_an_ir_that_this_machine_miscalculates_is_left_out_with_a_note(
+    options: TeachOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = miscalculated(options.ir, tmp_path / "wrong")
+    fitted = teach_within(options, 60_000.0, [wrong, options.ir], frames=10)
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("note: wrong in ") == said.count("is not tried:") == len(arithmetics("CPU"))
+    assert "note: wrong in f32 is not tried: " in said
+    assert len(fitted.alternatives) == len(arithmetics("CPU")) * len(SEARCHES)
+    assert read_bundle(options.out).manifest.ir == read_ir_description(options.ir)
+
+
+def test_where_every_ir_is_miscalculated_nothing_is_taught(options: TeachOptions, tmp_path: Path) -> None:
+    wrong = miscalculated(options.ir, tmp_path / "wrong")
+    with pytest.raises(ExportError, match="nothing could be tried, as this machine miscalculates every IR given"):
+        teach_within(replace(options, ir=wrong), 60_000.0, [wrong], frames=10)
     assert list(options.out.parent.iterdir()) == []
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -26,6 +27,7 @@ from export.convert import (
 )
 from export.ir_files import load_model, run_model
 from export.pictures_drawn import draw_pictures
+from export.reference import make_reference
 from export.weights import WeightsChoice
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
@@ -241,6 +243,15 @@ def test_the_description_says_everything_and_is_read_back(tmp_path: Path) -> Non
     assert description.weights.source == "random"
     assert description.quantization is None
     assert set(description.versions) == {"patchline", "python", "torch", "openvino"}
+
+
+def test_the_reference_is_what_the_ir_gives_for_its_picture(tmp_path: Path) -> None:
+    description = convert(SHALLOW, tmp_path / "ir")
+    other = convert(replace(SHALLOW, weights=WeightsChoice(random_seed=1)), tmp_path / "other")
+
+    model = ov.Core().read_model(tmp_path / "ir" / MODEL_XML)
+    assert description.reference == make_reference(model, SMALL)
+    assert other.reference != description.reference
 
 
 def test_weights_are_stored_in_f32(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from edge.records import UInt8Array
 from export.convert import ConvertOptions, convert
 from export.pictures_drawn import draw_pictures
 from export.quantize import MINIMUM_PICTURES, Preset, _check_int8, quantize
+from export.reference import make_reference
 from export.weights import WeightsChoice
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared"
@@ -74,8 +75,16 @@ def test_the_description_changes_only_what_quantisation_changes(f32: Path, int8:
     assert after.quantization is not None
     assert (after.quantization.pictures, after.quantization.preset) == (12, "performance")
     assert set(after.versions) == {*before.versions, "nncf"}
-    same = set(IrDescription.model_fields) - {"precision", "quantization", "versions", "files"}
+    same = set(IrDescription.model_fields) - {"precision", "quantization", "reference", "versions", "files"}
     assert after.model_dump(include=same) == before.model_dump(include=same)
+
+
+def test_the_reference_is_what_the_int8_ir_gives_and_not_the_f32_one(f32: Path, int8: Path) -> None:
+    before, after = read_ir_description(f32).reference, read_ir_description(int8).reference
+
+    assert before is not None
+    assert after == make_reference(ov.Core().read_model(int8 / MODEL_XML), SMALL)
+    assert 0 < np.linalg.norm(np.subtract(after, before)) < np.linalg.norm(before)
 
 
 def test_the_files_are_those_described(int8: Path) -> None:

@@ -10,6 +10,7 @@ from edge.errors import SettingsError
 from edge.ir import read_ir_description
 from edge.pictures import list_pictures, read_picture
 from edge.records import Box
+from export.reference import FeaturesError
 from export.taught_model import TaughtModel, open_model, say_what_is_seen
 from tests.bundles import FRAME_SIZE
 
@@ -36,6 +37,14 @@ def test_a_bank_of_its_own_patches_finds_nothing_strange_in_a_picture(ir_dir: Pa
     scorer = model.make_scorer(bank, "exact", 0)
     own, other = (scorer.score(read_picture(path)).score for path in (first, second))
     assert own < 0.1 * other
+
+
+def test_a_model_that_this_machine_miscalculates_is_refused(ir_dir: Path) -> None:
+    ir = read_ir_description(ir_dir)
+    assert ir.reference is not None
+    other = ir.model_copy(update={"reference": tuple(-number for number in ir.reference)})
+    with pytest.raises(FeaturesError, match="gives other features here"):
+        open_model(ir_dir, other, FRAME_SIZE, region=None, mask=None, device="CPU", precision="f32")
 
 
 def test_a_region_that_leaves_the_frame_is_refused(ir_dir: Path) -> None:
