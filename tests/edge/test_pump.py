@@ -206,14 +206,14 @@ def test_live_verdicts_overtake_a_long_backlog(open_outbox: Open) -> None:
         return 0
 
     with RecordingBroker(hesitate) as broker, pumping(outbox, broker) as pump:
-        wait_until(lambda: len(first_arrivals(broker)) == WINDOW, "the window is full of backlog")
+        wait_until(lambda: len(first_arrivals(broker)) >= 1, "the backlog is on its way")
         store(outbox, 30)
         live_is_there.set()
         assert pump.flush(PATIENCE_S)
 
         arrived = first_arrivals(broker)
         assert sorted(arrived) == list(range(1, 331))
-        assert arrived.index(330) < 60  # ten were on their way, then three live ones for each of the backlog
+        assert arrived.index(330) < 60  # up to ten were on their way, then three live ones for each of the backlog
 
 
 def test_a_kill_repeats_no_more_than_the_window(open_outbox: Open) -> None:

@@ -11,12 +11,14 @@ import pytest
 
 from edge.bundle import read_bundle
 from edge.errors import SourceError
-from edge.inspector import Inspector
+from edge.fast_bank import FastBank
+from edge.inspector import Inspector, InspectorOptions
 from edge.pictures import read_picture, write_picture
 from edge.records import AnomalyMap, Box, Outcome
+from export.budget import SEARCHES
 from export.convert import ConvertOptions, convert
 from export.datasets import GOOD, Category, find_categories, read_mask_of
-from export.evaluate import EvaluateOptions, evaluate, evaluate_all, mask_on_map
+from export.evaluate import BUNDLE, EvaluateOptions, evaluate, evaluate_all, mask_on_map
 from export.metrics import auroc, pixel_metrics
 from export.results import RESULTS, CategoryResults, read_results
 from export.teach import TeachOptions
@@ -283,3 +285,20 @@ def test_bottles_are_told_apart_and_their_defects_found_at_default_settings(tmp_
     assert operating.false_rejects.count <= 2
     assert operating.misses.count <= 3
     assert all(picture.outcome in {Outcome.PASS, Outcome.FAIL} for picture in results.pictures)
+    compare_searches(tmp_path / "out" / category.name / BUNDLE, [picture.path for picture in category.test])
+
+
+def compare_searches(bundle_dir: Path, pictures: list[Path]) -> None:
+    """The fast search gives the score of the exhaustive one on every picture, and nearly its map."""
+    bundle = read_bundle(bundle_dir)
+    exact, fast = (Inspector(bundle, InspectorOptions(search=search)) for search in SEARCHES)
+    assert isinstance(fast.bank, FastBank)
+    errors = []
+    for path in pictures:
+        frame = make_frame(read_picture(path))
+        expected, found = (inspector.inspect(frame, want_map=True) for inspector in (exact, fast))
+        assert found.verdict.score == pytest.approx(expected.verdict.score, rel=1e-3)
+        assert found.anomaly is not None
+        assert expected.anomaly is not None
+        errors.append(float(np.abs(found.anomaly.values / expected.anomaly.values - 1).mean()))
+    assert np.mean(errors) <= 0.002
