@@ -16,7 +16,7 @@ from __future__ import annotations
 import faiss
 import numpy as np
 
-from edge.bank import Bank, ExactBank, Peak, Search, peak_of, use_search_threads
+from edge.bank import Bank, ExactBank, Peak, Search, available_cores, peak_of, use_search_threads
 from edge.records import Float32Array, Int64Array
 from edge.subspace import REDUCED, NearestLists, Subspace
 
@@ -38,32 +38,34 @@ _SLACK, _MEAN_SLACK = 1e-4, 1e-5
 def make_bank(vectors: Float32Array, search: Search, threads: int = 0, *, concurrent: bool = False) -> Bank:
     """The bank of `vectors` (n, dim) that searches as asked; exhaustively where there is nothing to be gained.
 
-    Each search runs in `threads` threads; 0: as many as pay, which is all cores for exhaustive search and one for fast.
+    Each search runs in `threads` threads; 0: as many as pay.
     `concurrent` says that several threads will search at the same time.
     """
     fits = len(vectors) >= LEAST_VECTORS and vectors.shape[1] >= LEAST_DIMENSION and bool(np.isfinite(vectors.sum()))
     if search == "fast" and fits:
-        return FastBank(vectors, threads or 1, concurrent=concurrent)
+        return FastBank(vectors, threads, concurrent=concurrent)
     return ExactBank(vectors, threads)
 
 
 class FastBank:
     """Approximate search with an exact maximum, for `LEAST_VECTORS` or more of `LEAST_DIMENSION` or more."""
 
-    def __init__(self, vectors: Float32Array, threads: int = 1, *, concurrent: bool = False) -> None:
-        """Index `vectors` (n, dim). faiss works in `threads` threads; see `make_bank`.
+    def __init__(self, vectors: Float32Array, threads: int = 0, *, concurrent: bool = False) -> None:
+        """Index `vectors` (n, dim); see `make_bank`.
 
-        faiss's steps are small: where another program holds a core, every step of two threads waits for it (peak on a
-        busy machine: 29 ms with one thread, 220 ms with two; 10,342 × 1536).
+        By default OpenVINO works with all cores and faiss with one: its steps are small, and where another program
+        holds a core, every step of two threads waits for it (peak on a busy machine: 29 ms with one thread, 220 ms
+        with two; 10,342 × 1536).
         """
-        self._exact = ExactBank(vectors, threads)
+        self._exact = ExactBank(vectors, threads or 1)
         subspace = Subspace(vectors)
         reduced = subspace.reduce(vectors)
         self._bounding = _bounding_matrix(reduced, subspace)
         self._lists = _inverted_lists(reduced)
         centres = faiss.downcast_index(self._lists.quantizer).reconstruct_n(0, self._lists.nlist)
-        self._for_peak = NearestLists(subspace, centres, _PEAK_PROBES, threads=threads, concurrent=concurrent)
-        self._for_map = NearestLists(subspace, centres, _MAP_PROBES, threads=threads, concurrent=concurrent)
+        shared = threads or available_cores()
+        self._for_peak = NearestLists(subspace, centres, _PEAK_PROBES, threads=shared, concurrent=concurrent)
+        self._for_map = NearestLists(subspace, centres, _MAP_PROBES, threads=shared, concurrent=concurrent)
 
     @property
     def threads(self) -> int:

@@ -115,7 +115,8 @@ def _network(subspace: Subspace, centres: Float32Array, probes: int) -> ov.Model
 
 def _lengths(rows: Any) -> Any:
     """Squared, (n, 1)."""
-    return op.reduce_sum(op.multiply(rows, rows), _whole([1]), keep_dims=True)
+    length = op.reduce_l2(rows, _whole([1]), keep_dims=True)  # in one pass over the rows
+    return op.multiply(length, length)
 
 
 def _columns(rows: Any, start: int, stop: int) -> Any:
