@@ -37,7 +37,9 @@ def variant(spec: Spec, engine: Engine, every: int) -> Variant:
 
 def test_variants_take_turns_and_are_timed_on_both_kinds_of_frames(spec: Spec) -> None:
     variants = [variant(spec, "plain", 2), variant(spec, "fast", 1)]
-    samples = compete(variants, rounds=3, starts=1, throughput_s=0.1)
+    ended: list[int] = []
+    samples = compete(variants, rounds=3, starts=1, throughput_s=0.1, between=ended.append)
+    assert ended == [0, 1, 2]
     for one, rounds in zip(variants, ({0, 2}, {0, 1, 2}), strict=True):
         found = samples[one.name]
         assert {number for number, _ in found.passes} == rounds

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from benchmarks.machine import best_of, describe_machine, has_bf16, matrix_peak
-from benchmarks.records import Limits, MatrixPeak
+from benchmarks.machine import best_peaks, describe_machine, has_bf16, matrix_peak
+from benchmarks.records import MatrixPeak
 
 SMALL = (256,)
 
@@ -24,13 +24,12 @@ def test_the_bf16_peak_is_measured_in_bf16() -> None:
     assert matrix_peak("bf16", SMALL).executed_in == "bf16"
 
 
-def test_of_two_measurements_the_higher_limits_count() -> None:
-    def limits(tmac_s: float, read: float, copied: float) -> Limits:
-        peak = MatrixPeak(arithmetic="f32", tmac_s=tmac_s, kernel="", executed_in="f32")
-        return Limits(matrix=(peak,), read_gb_s=read, copy_gb_s=copied)
+def test_of_several_measurements_the_highest_of_each_arithmetic_counts() -> None:
+    def measured(*rates: float) -> list[MatrixPeak]:
+        return [MatrixPeak(arithmetic=str(n), tmac_s=rate, kernel="", executed_in="") for n, rate in enumerate(rates)]
 
-    best = best_of(limits(0.1, 20, 5), limits(0.2, 10, 6))
-    assert (best.matrix[0].tmac_s, best.read_gb_s, best.copy_gb_s) == (0.2, 20, 6)
+    best = best_peaks([measured(0.1, 0.9), measured(0.3, 0.4), measured(0.2, 0.5)])
+    assert [(peak.arithmetic, peak.tmac_s) for peak in best] == [("0", 0.3), ("1", 0.9)]
 
 
 def test_the_machine_is_described_with_command_and_versions() -> None:
