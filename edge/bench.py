@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import platform
-import resource
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +25,7 @@ from edge.buffer import Buffer, WhenFull
 from edge.bundle import Bundle
 from edge.errors import PatchlineError
 from edge.inspector import Inspector, InspectorOptions
+from edge.process import peak_memory_mb
 from edge.records import Frame, FrameIdentity, UInt8Array, Verdict
 from edge.terminal import phase
 from edge.workers import Workers
@@ -75,7 +75,7 @@ def run_bench(
         frames=frames,
         throughput_fps=round(fps, 2),
         throughput_requests=len(team),
-        peak_memory_mb=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        peak_memory_mb=round(peak_memory_mb(), 1),
         environment=environment,
     )
 

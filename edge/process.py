@@ -22,6 +22,12 @@ def read_usage() -> Values:
     return values | ({"temperature_c": max(temperatures)} if temperatures else {})
 
 
+def peak_memory_mb() -> float:
+    """Largest resident memory of this program alone; what getrusage says begins with that of whoever started us."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+
+
 def default_cache_dir() -> Path | None:
     """Where compiled models are kept: systemd's cache directory, else the user's; none if it cannot be written.
 

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
-from edge.process import default_cache_dir, default_state_dir, read_usage
+from edge.process import default_cache_dir, default_state_dir, peak_memory_mb, read_usage
 
 
 def test_usage_is_what_the_system_says() -> None:
@@ -76,3 +79,12 @@ def test_the_cache_is_never_in_the_working_directory(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path / "work")
     default_cache_dir()
     assert list((tmp_path / "work").iterdir()) == []
+
+
+def test_peak_memory_is_that_of_this_program_not_of_whoever_started_it() -> None:
+    """A child of a large process begins with a small peak of its own."""
+    ballast = np.ones(200 * 2**20, np.uint8)
+    program = "from edge.process import peak_memory_mb; print(peak_memory_mb())"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert peak_memory_mb() >= ballast.nbytes / 2**20
+    assert 5 < float(done.stdout) < ballast.nbytes / 2**20
