@@ -11,7 +11,7 @@ from benchmarks.records import CaseResult, Curve, VariantResult
 from export.metrics import Float64Array
 
 # Same style, same bytes for the same figure: drawn by the very function that draws the evaluation's plots.
-from export.plots import FAINT, INK, OTHER_COLOUR, PALETTE, Drawing, Line, Panel, _drawing, plot_sweep
+from export.plots import FAINT, INK, OTHER_COLOUR, PALETTE, Drawing, Line, Panel, drawing, plot_sweep
 
 _ROW, _REST, _WIDTH = 0.62, 1.35, 8.4  # inches: of one variant, of axis and legend, of the whole
 _BINS_PER_DECADE = 44
@@ -39,7 +39,7 @@ def draw_latencies(case: CaseResult, name: str) -> Drawing:
 
     described = "; ".join(f"{variant.title}: {_describe(variant)}" for variant in case.variants)
     size = (_WIDTH, _ROW * len(case.variants) + _REST)
-    return _drawing(name, f"Histograms of the latency of one frame, {case.name}. {described}.", size, draw)
+    return drawing(name, f"Histograms of the latency of one frame, {case.name}. {described}.", size, draw)
 
 
 def draw_curve(curve: Curve) -> Drawing:

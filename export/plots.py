@@ -158,7 +158,7 @@ def plot_roc(results: CategoryResults, name: str) -> Drawing:
         axes.legend(loc="lower right")
         axes.set_title(f"ROC of parts: AUROC {100 * results.image.auroc:.2f} %")
 
-    return _drawing(
+    return drawing(
         name,
         f"ROC curve, image AUROC {100 * results.image.auroc:.2f} %. The deployed threshold rejects "
         f"{100 * rejected:.1f} % of the good parts and finds {100 * (1 - missed):.1f} % of the defective ones.",
@@ -190,7 +190,7 @@ def plot_pro(results: CategoryResults, name: str) -> Drawing | None:
         _as_percentages(axes)
         axes.set_title(f"PRO of defect regions: AUPRO {100 * pixel.aupro:.1f} %")
 
-    return _drawing(
+    return drawing(
         name,
         f"PRO curve up to 30 % false positives over {pixel.regions} defect regions: AUPRO {100 * pixel.aupro:.1f} %, "
         f"up to 5 %: {100 * pixel.aupro_strict:.1f} %.",
@@ -240,7 +240,7 @@ def plot_histogram(results: CategoryResults, name: str) -> Drawing:
         axes.set_title("Scores: left of the threshold passes, right of it fails")
 
     counted = ", ".join(f"{len(scores)} {kind}" for kind, scores in groups.items())
-    return _drawing(
+    return drawing(
         name,
         f"Histogram of anomaly scores ({counted}) with the deployed threshold at {threshold:.4g}.",
         _SIZE,
@@ -264,7 +264,7 @@ def plot_stages(results: CategoryResults, name: str) -> Drawing:
         axes.set_title(f"Time per stage, {_milliseconds(total)} in all")
 
     described = ", ".join(f"{stage} {_milliseconds(value)}" for stage, value in stages.items())
-    return _drawing(name, f"Median time per stage: {described}; {_milliseconds(total)} in all.", _SIZE, draw)
+    return drawing(name, f"Median time per stage: {described}; {_milliseconds(total)} in all.", _SIZE, draw)
 
 
 def plot_sweep(parameter: str, labels: Mapping[float | str, str], panels: Sequence[Panel], name: str) -> Drawing:
@@ -285,7 +285,7 @@ def plot_sweep(parameter: str, labels: Mapping[float | str, str], panels: Sequen
             if number == 0 and len(panel.lines) > 1:
                 _legend_of_lines(figure, axes, panel.lines)
 
-    return _drawing(
+    return drawing(
         name,
         " ".join(_describe_panel(panel, parameter) for panel in panels),
         (_SIZE[0] * len(panels), _SIZE[1]),
@@ -317,7 +317,7 @@ def plot_tradeoff(points: Sequence[Point], x_label: str, y_label: str, name: str
             )
 
     described = "; ".join(f"{point.series} {point.name}: {point.y:.2f} at {point.x:.1f}".strip() for point in points)
-    return _drawing(name, f"{y_label} over {x_label}. {described}.", (2 * _SIZE[0], _SIZE[1]), draw)
+    return drawing(name, f"{y_label} over {x_label}. {described}.", (2 * _SIZE[0], _SIZE[1]), draw)
 
 
 def shorten(name: str) -> str:
@@ -326,7 +326,8 @@ def shorten(name: str) -> str:
     return printable if len(printable) <= _NAME_LENGTH else f"{printable[: _NAME_LENGTH - 1]}…"
 
 
-def _drawing(name: str, description: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> Drawing:
+def drawing(name: str, description: str, size: tuple[float, float], draw: Callable[[Figure], None]) -> Drawing:
+    """What `draw` puts on a figure of `size` inches, in the style of every plot, as PNG and SVG."""
     with rc_context(_STYLE), warnings.catch_warnings():
         # Names in scripts that the font lacks: browsers show them in the SVG, the PNG has boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
