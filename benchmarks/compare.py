@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.contest import Variant, compete, conclude
 from benchmarks.figures import draw_latencies
-from benchmarks.machine import best_peaks, describe_machine, has_bf16, measure_bandwidth, measure_matrix_peaks
+from benchmarks.machine import best_peaks, describe_machine, measure_bandwidth, measure_matrix_peaks
 from benchmarks.materials import (
     LARGE_BANK,
     PRETRAINED,
@@ -42,6 +42,7 @@ from benchmarks.records import CaseResult, CompareResults, Limits, MatrixPeak, V
 from benchmarks.table import compare_tables
 from benchmarks.worker import Engine, Spec
 from edge.bundle import MANIFEST, Manifest, read_bundle
+from edge.cpu_engine import has_bf16
 from edge.ir import read_json
 from export.plots import save
 

@@ -18,6 +18,7 @@ from openvino import opset13
 
 from benchmarks.records import Machine, MatrixPeak
 from edge.bench import cpu_model
+from edge.cpu_engine import has_bf16
 from edge.records import Float32Array
 
 _ISA = ("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",
@@ -44,11 +45,6 @@ def describe_machine(module: str) -> Machine:
         date=time.strftime("%Y-%m-%d %H:%M", time.gmtime()),
         command=f"python -m {module} {shlex.join(sys.argv[1:])}".strip(),
     )
-
-
-def has_bf16() -> bool:
-    """Whether OpenVINO has bf16 arithmetic on this CPU."""
-    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def measure_matrix_peaks() -> tuple[MatrixPeak, ...]:

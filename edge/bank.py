@@ -38,11 +38,11 @@ class Bank(Protocol):
         """Number of vectors."""
         ...
 
-    def search(self, patches: Float32Array) -> tuple[Float32Array, Int64Array]:
+    def search(self, patches: Float32Array, peak: Peak | None = None) -> tuple[Float32Array, Int64Array]:
         """Distance to, and index of, the nearest bank vector of each patch: (n, dim) → (n,), (n,).
 
         The largest distance is exact (to float32 rounding), and so is its index. A patch that is not a number has no
-        nearest vector: its distance is NaN.
+        nearest vector: its distance is NaN. What `peak` found in the same patches need not be searched again.
         """
         ...
 
@@ -79,7 +79,11 @@ class ExactBank:
         """Number of vectors."""
         return int(self._index.ntotal)
 
-    def search(self, patches: Float32Array) -> tuple[Float32Array, Int64Array]:
+    def search(
+        self,
+        patches: Float32Array,
+        peak: Peak | None = None,  # noqa: ARG002 — no help here
+    ) -> tuple[Float32Array, Int64Array]:
         """See `Bank.search`."""
         use_search_threads(self._threads)
         found_distances, found_indices = self._index.search(self._padded(patches), 1)
@@ -96,9 +100,9 @@ class ExactBank:
         distances, indices = self.search(patches)
         return peak_of(distances, indices, complete=True)
 
-    def squared_distances(self, patches: Float32Array, candidates: Int64Array) -> Float32Array:
+    def squared_distances(self, patches: Float32Array, candidates: Int64Array, threads: int) -> Float32Array:
         """Squared distances (n, k) of each patch (n, dim) to its candidates (n, k); infinite for candidate −1."""
-        use_search_threads(self._threads)
+        use_search_threads(threads)
         queries = self._padded(patches)
         labels = np.ascontiguousarray(candidates)
         squared = np.empty(labels.shape, np.float32)

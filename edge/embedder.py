@@ -7,13 +7,13 @@ plugin would use bf16 on its own where the hardware has it; the precision is the
 from __future__ import annotations
 
 import copy
-import functools
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import openvino as ov
 
+from edge.cpu_engine import openvino_core
 from edge.errors import BundleError, SettingsError
 from edge.ir import IrDescription
 from edge.records import Embedding, Float32Array, UInt8Array
@@ -47,7 +47,7 @@ class Embedder:
             BundleError: the IR is damaged, or its input or output is not the described one.
             SettingsError: the device does not exist or cannot run the model.
         """
-        core = _core()
+        core = openvino_core()
         config: dict[str, Any] = {"PERFORMANCE_HINT": mode.upper(), "INFERENCE_PRECISION_HINT": precision}
         if threads:
             config["INFERENCE_NUM_THREADS"] = threads
@@ -131,16 +131,6 @@ class Embedder:
         self._request = self._compiled.create_infer_request()
         self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
         self._request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
-
-
-@functools.cache
-def _core() -> ov.Core:
-    """One for the whole process, never freed.
-
-    Its CPU plugin gives the thread that makes it another signal stack, for AMX, and frees that with itself: a signal
-    that comes after the core was freed in another thread, as recipes are, would kill the process.
-    """
-    return ov.Core()
 
 
 def _first_line(error: RuntimeError) -> str:

@@ -48,7 +48,7 @@ class Scored:
 
     score: float
     patches: Float32Array  # (n, dim) those that the mask leaves
-    distances: Float32Array | None  # (n,) of those, where they were all needed for the score
+    peak: Peak
     stages: StageTimes
 
 
@@ -89,7 +89,7 @@ class Scorer:
         return Scored(
             score=score,
             patches=patches,
-            distances=peak.distances,
+            peak=peak,
             stages=StageTimes(
                 preprocess_ms=1e3 * (prepared - started),
                 embed_ms=1e3 * (embedded - prepared),
@@ -100,9 +100,9 @@ class Scorer:
 
     def patch_scores(self, scored: Scored) -> Float32Array:
         """(rows, columns) of the picture scored last; 0 where the mask ignores."""
-        distances = scored.distances
+        distances = scored.peak.distances
         if distances is None:
-            distances, _ = self._bank.search(scored.patches)
+            distances, _ = self._bank.search(scored.patches, scored.peak)
         grid = self._embedder.grid
         if self._kept is None:
             return distances.reshape(grid).copy()

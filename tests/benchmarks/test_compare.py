@@ -5,8 +5,8 @@ import pytest
 from benchmarks.compare import available_arithmetics, best_arithmetic, with_shares
 from benchmarks.contest import Variant
 from benchmarks.curves import on_cores
-from benchmarks.machine import has_bf16
 from benchmarks.worker import Spec
+from edge.cpu_engine import has_bf16
 from tests.benchmarks.made_results import make_case
 
 

@@ -4,8 +4,9 @@ import os
 
 import pytest
 
-from benchmarks.machine import best_peaks, describe_machine, has_bf16, matrix_peak
+from benchmarks.machine import best_peaks, describe_machine, matrix_peak
 from benchmarks.records import MatrixPeak
+from edge.cpu_engine import has_bf16
 
 SMALL = (256,)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from edge.bank import ExactBank
 from edge.fast_bank import LEAST_DIMENSION, LEAST_VECTORS, FastBank, make_bank
 from edge.records import Float32Array
-from edge.subspace import REDUCED
+from edge.subspace import COORDINATES
 
 DIMENSION = 160
 
@@ -75,6 +75,20 @@ def test_map_values_are_near_the_exact_ones() -> None:
     expected, _ = exact.search(queries)
     distances, _ = fast.search(queries)
     assert float((distances / expected - 1).mean()) <= 0.002
+
+
+@given(st.integers(0, 10**6), st.floats(0.1, 4), st.integers(1, 300))
+def test_a_peak_that_is_known_is_the_largest_distance_and_none_is_too_small(
+    seed: int, spread: float, patches: int
+) -> None:
+    fast, exact = BANKS
+    queries = clustered(patches, seed, spread=spread)
+    peak = fast.peak(queries)
+    distances, indices = fast.search(queries, peak)
+    assert distances.argmax() == peak.patch
+    assert distances.max() == pytest.approx(peak.distance, rel=1e-6)
+    assert indices[peak.patch] == peak.index
+    assert (distances >= exact.search(queries)[0] * (1 - 1e-3)).all()
 
 
 def test_frames_on_which_every_patch_is_strange_are_exact_too() -> None:
@@ -168,4 +182,4 @@ def test_older_instruction_sets_find_the_same(level: str) -> None:
 
 CLUSTERED = clustered(3000, 0)
 BANKS = FastBank(CLUSTERED), ExactBank(CLUSTERED)
-assert REDUCED < LEAST_DIMENSION
+assert COORDINATES < LEAST_DIMENSION
