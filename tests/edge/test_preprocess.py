@@ -89,8 +89,16 @@ def test_the_model_s_input_is_written_in_place(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize(
     ("size", "mean_error"),
-    [((1080, 1920), 1.5), ((720, 1280), 1.5), ((1081, 1921), 0.01), ((512, 4096), 1.5), ((480, 480), 0.01)],
-    ids=["halved twice", "halved once", "odd", "wide", "small"],
+    [
+        ((1080, 1920), 1.5),
+        ((720, 1280), 1.5),
+        ((1081, 1921), 0.01),
+        ((901, 801), 0.5),
+        ((512, 4096), 1.5),
+        ((480, 480), 0.2),
+        ((256, 300), 0.2),
+    ],
+    ids=["halved twice", "halved once", "odd", "odd and smaller", "wide", "less than twice", "as high as the input"],
 )
 def test_large_frames_are_reduced_as_by_area_and_nothing_moves(size: tuple[int, int], mean_error: float) -> None:
     picture = draw_part(5, 1, size, defect_rate=1.0).image
@@ -101,7 +109,7 @@ def test_large_frames_are_reduced_as_by_area_and_nothing_moves(size: tuple[int, 
     assert np.abs(got.mean(axis=(0, 1)) - expected.mean(axis=(0, 1))).max() < 0.5
 
 
-@pytest.mark.parametrize("size", [(1080, 1920), (720, 1280), (2160, 3840), (512, 4096)])
+@pytest.mark.parametrize("size", [(1080, 1920), (720, 1280), (2160, 3840), (512, 4096), (480, 480), (901, 801)])
 def test_nothing_moves_when_a_large_frame_is_reduced(size: tuple[int, int]) -> None:
     rows, columns = np.arange(size[0]) / size[0], np.arange(size[1]) / size[1]
     waves = 60 * np.sin(50 * rows)[:, None] + 60 * np.sin(50 * columns)[None, :]  # 32 pixels of the input to a wave
