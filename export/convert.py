@@ -171,7 +171,7 @@ class ConcatEmbedding(nn.Module):
         """Maps (1, channels, rows, columns), each of its own grid → (1, dimension, *grid)."""
         side = self.neighbourhood
         averaged = [functional.avg_pool2d(layer, side, 1, side // 2) for layer in maps]
-        return torch.cat([_upsample(layer, self.grid) for layer in averaged], 1)
+        return _join(averaged, self.grid)
 
 
 class PooledEmbedding(nn.Module):
@@ -195,7 +195,7 @@ class PooledEmbedding(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Maps (1, channels, rows, columns), each of its own grid → (1, dimension, *grid)."""
         pooled = [pool(layer) for pool, layer in zip(self.poolings, maps, strict=True)]
-        joined = torch.cat([_upsample(layer, self.grid) for layer in pooled], 1)
+        joined = _join(pooled, self.grid)
         if self.left_to_merge == 1:
             return joined
         return joined.reshape(1, self.dimension, self.left_to_merge, *self.grid).mean(2)
@@ -223,8 +223,11 @@ def pooling_matrix(size_in: int, size_out: int) -> Tensor:
     return matrix
 
 
-def _upsample(layer: Tensor, grid: tuple[int, int]) -> Tensor:
-    return functional.interpolate(layer, size=grid, mode="bilinear", align_corners=False)
+def _join(layers: Sequence[Tensor], grid: tuple[int, int]) -> Tensor:
+    """Channels of all layers on the `grid` of the first, whose values stay: OpenVINO would interpolate each of them."""
+    first, *others = layers
+    upsampled = [functional.interpolate(layer, size=grid, mode="bilinear", align_corners=False) for layer in others]
+    return torch.cat([first, *upsampled], 1)
 
 
 def to_openvino(extractor: FeatureExtractor, options: ConvertOptions) -> ov.Model:
