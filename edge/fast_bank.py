@@ -18,7 +18,7 @@ import numpy as np
 
 from edge.bank import Bank, ExactBank, Peak, Search, available_cores, peak_of, use_search_threads
 from edge.records import Float32Array, Int64Array
-from edge.subspace import BOUNDED, COORDINATES, Bounding, NearestLists, Subspace
+from edge.subspace import BOUNDED, COORDINATES, Bounding, Nearest, Subspace
 
 LEAST_VECTORS = 256  # with fewer, exhaustive search is as fast
 LEAST_DIMENSION = 96  # with fewer, reduced vectors are not much smaller
@@ -28,6 +28,7 @@ _LEAST_LISTS, _MOST_LISTS = 16, 1024
 _CLUSTERING_ROUNDS = 8
 _MAP_PROBES, _MAP_CANDIDATES = 8, 4  # lists searched for a patch, and vectors whose true distance is computed
 _PEAK_PROBES, _PEAK_CANDIDATES = 1, 1  # a loose bound for a few microseconds: few patches come near the peak
+_ALL_AT_ONCE = 1600  # up to so many vectors, comparing their coordinates with all takes no longer than lists do
 _PATIENCE = 64  # patches settled one by one; where more compete, all of them are searched exhaustively
 
 
@@ -59,8 +60,10 @@ class FastBank:
         self._lists = _inverted_lists(subspace.coordinates(vectors))
         centres = faiss.downcast_index(self._lists.quantizer).reconstruct_n(0, self._lists.nlist)
         shared = threads or available_cores()
-        self._for_peak = NearestLists(subspace, centres, _PEAK_PROBES, threads=shared, concurrent=concurrent)
-        self._for_map = NearestLists(subspace, centres, _MAP_PROBES, threads=shared, concurrent=concurrent)
+        self._for_map = Nearest(subspace, centres, _MAP_PROBES, threads=shared, concurrent=concurrent)
+        self._all_at_once = len(vectors) <= _ALL_AT_ONCE
+        compared = subspace.coordinates(vectors) if self._all_at_once else centres
+        self._for_peak = Nearest(subspace, compared, _PEAK_PROBES, threads=shared, concurrent=concurrent)
         self._bounding = Bounding(subspace, subspace.reduce(vectors), threads=shared, concurrent=concurrent)
 
     @property
@@ -78,7 +81,7 @@ class FastBank:
         coordinates, lists = self._for_map.find(patches)
         if not np.isfinite(coordinates).all():  # a patch is not a number
             return self._exact.search(patches)
-        squared, indices = self._nearest_found(patches, coordinates, lists, _MAP_CANDIDATES)
+        squared, indices = self._nearest_of(patches, self._search_lists(coordinates, lists, _MAP_CANDIDATES))
         if peak is None:
             self._settle(patches, squared, indices)
         else:
@@ -88,10 +91,11 @@ class FastBank:
 
     def peak(self, patches: Float32Array) -> Peak:
         """See `Bank.peak`."""
-        coordinates, lists = self._for_peak.find(patches)
+        coordinates, nearest = self._for_peak.find(patches)
         if not np.isfinite(coordinates).all():  # a patch is not a number
             return self._exact.peak(patches)
-        squared, indices = self._nearest_found(patches, coordinates, lists, _PEAK_CANDIDATES)
+        candidates = nearest if self._all_at_once else self._search_lists(coordinates, nearest, _PEAK_CANDIDATES)
+        squared, indices = self._nearest_of(patches, candidates)
         self._settle(patches, squared, indices)
         return peak_of(np.sqrt(squared, out=squared), indices, complete=False)
 
@@ -99,15 +103,11 @@ class FastBank:
         """See `Bank.support_distances`."""
         return self._exact.support_distances(patch, index, count)
 
-    def _nearest_found(
-        self, patches: Float32Array, coordinates: Float32Array, lists: Int64Array, candidates: int
-    ) -> tuple[Float32Array, Int64Array]:
-        """The nearest of so many candidates in the lists of each patch: squared distances (n,), indices (n,)."""
-        use_search_threads(self._threads)
-        found = self._search_lists(coordinates, lists, candidates)
-        squared = self._exact.squared_distances(patches, found, self._threads)  # infinite where the lists held too few
+    def _nearest_of(self, patches: Float32Array, candidates: Int64Array) -> tuple[Float32Array, Int64Array]:
+        """The nearest of the candidates (n, k) of each patch: squared distance (n,), infinite if all are −1; index."""
+        squared = self._exact.squared_distances(patches, candidates, self._threads)
         best = squared.argmin(axis=1)[:, None]
-        return np.take_along_axis(squared, best, axis=1)[:, 0], np.take_along_axis(found, best, axis=1)[:, 0]
+        return np.take_along_axis(squared, best, axis=1)[:, 0], np.take_along_axis(candidates, best, axis=1)[:, 0]
 
     def _settle(self, patches: Float32Array, bounds: Float32Array, indices: Int64Array) -> None:
         """Make the largest of `bounds` (n,), squared, exact in place, and its index."""
@@ -139,15 +139,13 @@ class FastBank:
         """Lower the `bounds` of `rows` (m,) where one of their candidates (m, k) is nearer to its patch (m, dim)."""
         if candidates.shape[1] == 0:
             return
-        squared = self._exact.squared_distances(patches, candidates, self._threads)
-        best = squared.argmin(axis=1)[:, None]
-        found = np.take_along_axis(squared, best, axis=1)[:, 0]
-        lower = found < bounds[rows]
-        bounds[rows[lower]] = found[lower]
-        indices[rows[lower]] = np.take_along_axis(candidates, best, axis=1)[lower, 0]
+        squared, nearest = self._nearest_of(patches, candidates)
+        lower = squared < bounds[rows]
+        bounds[rows[lower]], indices[rows[lower]] = squared[lower], nearest[lower]
 
     def _search_lists(self, coordinates: Float32Array, lists: Int64Array, candidates: int) -> Int64Array:
         """The nearest in coordinates (n, candidates) of the lists (n, probes) of each patch; −1: there are fewer."""
+        use_search_threads(self._threads)
         count, probes = lists.shape
         found = np.empty((count, candidates), np.int64)
         distances = np.empty((count, candidates), np.float32)

@@ -1,7 +1,7 @@
-"""Vectors in few coordinates: which inverted lists are nearest to them, and how near a bank vector can be at most.
+"""Vectors in few coordinates: what is nearest to them, about, and how near to them a vector can be at the most.
 
-Both are matrix products by small networks of OpenVINO, in half precision where the CPU has it. Lists and coordinates
-only propose, and true distances decide; lower bounds allow for the rounding.
+Both are matrix products by small networks of OpenVINO, in half precision where the CPU has it. What looks nearest is
+only proposed, and true distances decide; lower bounds allow for the rounding.
 """
 
 from __future__ import annotations
@@ -70,24 +70,19 @@ class Subspace:
         return reduced
 
 
-class NearestLists:
-    """Gives patches coordinates and names the lists whose centres are nearest."""
+class Nearest:
+    """Gives patches coordinates and names those of some points that are nearest, or nearly."""
 
-    def __init__(
-        self, subspace: Subspace, centres: Float32Array, probes: int, *, threads: int, concurrent: bool
-    ) -> None:
-        """Prepare for the `probes` nearest of `centres` (lists, COORDINATES); the rest as `SmallNetwork` has it."""
+    def __init__(self, subspace: Subspace, points: Float32Array, count: int, *, threads: int, concurrent: bool) -> None:
+        """Prepare for the `count` nearest of `points` (any, COORDINATES); the rest as `SmallNetwork` has it."""
         self._network = SmallNetwork(
-            lambda count: _nearest_lists(subspace, centres, probes, count), threads=threads, concurrent=concurrent
+            lambda patches: _nearest(subspace, points, count, patches), threads=threads, concurrent=concurrent
         )
 
     def find(self, patches: Float32Array) -> tuple[Float32Array, Int64Array]:
-        """Patches (n, dim) → coordinates (n, COORDINATES) and lists (n, probes), until this thread asks again.
-
-        The first time for another n takes some 20 ms: TopK takes seven times as long where n is left open.
-        """
-        coordinates, lists, _ = self._network.ask(patches)
-        return coordinates, lists
+        """Patches (n, dim) → coordinates (n, COORDINATES), points (n, count), until this thread asks again."""
+        coordinates, points = self._network.ask(patches)[:2]
+        return coordinates, points
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,23 +120,24 @@ class Bounding:
         return LowerBounds(beyond[: len(reduced)], (1 - _SLACK) * np.einsum("ij,ij->i", reduced, reduced))
 
 
-def _nearest_lists(subspace: Subspace, centres: Float32Array, probes: int, count: int) -> ov.Model:
-    """Coordinates z, then the largest of 2 z·c - |c|², which are the nearest centres."""
-    patches = op.parameter([count, len(subspace.basis)], np.float32, name="patches")
+def _nearest(subspace: Subspace, points: Float32Array, count: int, patches: int) -> ov.Model:
+    """Coordinates z, then the largest of 2 z·p - |p|², which are the nearest points."""
+    rows = op.parameter([patches, len(subspace.basis)], np.float32, name="patches")
     coordinates = op.subtract(
-        op.matmul(patches, op.constant(subspace.basis), transpose_a=False, transpose_b=False),
+        op.matmul(rows, op.constant(subspace.basis), transpose_a=False, transpose_b=False),
         op.constant(subspace.origin[None]),
     )
     nearness = op.subtract(
-        op.matmul(coordinates, op.constant(2 * centres), transpose_a=False, transpose_b=True),
-        op.constant(np.einsum("ij,ij->i", centres, centres)[None]),
+        op.matmul(coordinates, op.constant(2 * points), transpose_a=False, transpose_b=True),
+        op.constant(np.einsum("ij,ij->i", points, points)[None]),
     )
     nearest = op.topk(
-        nearness, op.constant(np.int64(probes)), axis=1, mode="max", sort="value", index_element_type="i64"
+        nearness, op.constant(np.int64(count)), axis=1, mode="max", sort="value", index_element_type="i64"
     )
-    # As an output, nearness is not rounded to half precision.
-    outputs = [op.result(coordinates), op.result(nearest.output(1)), op.result(nearness)]
-    return ov.Model(outputs, [patches], "nearest_lists")
+    outputs = [op.result(coordinates), op.result(nearest.output(1))]
+    if count > 1:
+        outputs.append(op.result(nearness))  # an output is not rounded to half precision; writing it takes longer
+    return ov.Model(outputs, [rows], "nearest")
 
 
 def _products(vectors: Float32Array, added: Float32Array, count: int) -> ov.Model:

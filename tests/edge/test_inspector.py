@@ -14,6 +14,7 @@ import pytest
 from edge.bundle import Bundle, read_bundle
 from edge.errors import SettingsError
 from edge.inspector import Inspector, InspectorOptions
+from edge.preprocess import prepare
 from edge.process import read_usage
 from edge.records import Box, Outcome, Reason, UInt8Array
 from export.teach import TeachOptions, teach
@@ -40,9 +41,9 @@ def overlap(first: Box, second: Box) -> int:
 
 
 def test_most_good_parts_that_were_never_seen_pass(inspector: Inspector) -> None:
-    # 15 held-out parts support a mean rate of 1/16, and no more than 18 % with 95 % confidence.
+    # The threshold is the largest of only 15 held-out scores: with other parts held out, 60 to 98 % of these pass.
     outcomes = [inspector.inspect(make_frame(draw_good(UNSEEN + number).image)).verdict.outcome for number in range(20)]
-    assert outcomes.count(Outcome.PASS) >= 15
+    assert outcomes.count(Outcome.PASS) > 10
     assert Outcome.NO_RESULT not in outcomes
 
 
@@ -264,9 +265,7 @@ def test_the_score_is_the_largest_patch_distance_and_reweighting_lowers_it(bundl
     assert 0 < inspector.inspect(frame).verdict.score < plain
     embedder = inspector.embedder
     region = inspector.region
-    embedder.input[:] = cv2.resize(
-        frame.image[region.y : region.bottom, region.x : region.right], (128, 128), interpolation=cv2.INTER_AREA
-    )
+    prepare(frame.image, region, embedder.input)
     patches = embedder.embed().patches
     distances = np.sqrt(((patches[:, None] - bundle.bank[None]).astype(np.float64) ** 2).sum(axis=2))
     assert plain == pytest.approx(distances.min(axis=1).max(), rel=1e-4)
