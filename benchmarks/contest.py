@@ -17,7 +17,10 @@ from benchmarks.materials import ROOT
 from benchmarks.records import Latency, VariantResult
 from benchmarks.worker import Kind, Spec
 
-TURN = 4  # frames; the first of a turn fills the caches again and is not counted
+COUNTED = 4  # frames of a turn
+# Work before them. After a pause caches are filled again and the matrix units come back to speed; that takes time, not
+# frames: some 50 ms, in which one variant inspects one frame and another five.
+WARM_S = 0.08
 STAGES = ("preprocess_ms", "embed_ms", "search_ms", "score_ms")
 
 
@@ -87,6 +90,7 @@ class Samples:
     starts_s: list[float] = field(default_factory=list)
     passes: list[tuple[int, float]] = field(default_factory=list)  # (round, ms)
     fails: list[tuple[int, float]] = field(default_factory=list)
+    firsts: list[float] = field(default_factory=list)  # ms of passes, the first frames of their turns
     stages: list[dict[str, float]] = field(default_factory=list)  # of passes, with their total
     peak_mb: float = 0.0
     fps: list[float] = field(default_factory=list)  # several in flight
@@ -149,11 +153,16 @@ def _order(variants: Sequence[Variant], number: int) -> list[Variant]:
 
 
 def _take_turn(worker: Worker, variant: Variant, samples: Samples, number: int, kind: Kind) -> None:
-    for timed in worker.ask(do="inspect", kind=kind, count=TURN)["timed"][1:]:
+    def failed(timed: Mapping[str, Any]) -> bool:
         # The graph says nothing of pass or fail: what it is compared with are frames of the same kind.
-        failed = kind == "defective" if variant.spec.engine == "graph" else timed["failed"]
-        (samples.fails if failed else samples.passes).append((number, timed["ms"]))
-        if timed["stages"] and not failed:
+        return kind == "defective" if variant.spec.engine == "graph" else bool(timed["failed"])
+
+    turn = worker.ask(do="inspect", kind=kind, count=COUNTED, warm_s=WARM_S)
+    if not failed(turn["first"]):
+        samples.firsts.append(turn["first"]["ms"])
+    for timed in turn["timed"]:
+        (samples.fails if failed(timed) else samples.passes).append((number, timed["ms"]))
+        if timed["stages"] and not failed(timed):
             samples.stages.append({**timed["stages"], "total_ms": timed["ms"]})
 
 
@@ -175,6 +184,7 @@ def conclude(variant: Variant, samples: Samples) -> VariantResult:
         title=variant.title,
         passes=Latency.of(samples.passes),
         fails=Latency.of(samples.fails) if samples.fails else None,
+        after_pause_p50_ms=round(float(np.median(samples.firsts)), 3) if samples.firsts else None,
         stages_p50_ms={stage: round(float(np.median(stages[stage])), 3) for stage in STAGES if stages[stage]},
         overhead_p99_ms=round(float(np.percentile(overhead, 99)), 3) if overhead else None,
         one_at_a_time_fps=round(1e3 * len(samples.passes) / sum(ms for _, ms in samples.passes), 2),

@@ -38,7 +38,7 @@ class CompiledGraph:
 
     def run(self) -> tuple[float, Float32Array]:
         """Score and map (height, width) of the picture in `input`; the next call overwrites the map."""
-        self._request.infer()
+        self._request.infer(share_outputs=True)
         score = float(self._request.get_output_tensor(SCORE).data[0])
         return score, self._request.get_output_tensor(MAP).data[0, 0]
 

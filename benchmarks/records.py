@@ -77,6 +77,7 @@ class VariantResult(Strict):
     title: str
     passes: Latency = Field(description="frames without a map, or every good frame where each has one")
     fails: Latency | None = Field(description="frames with map, regions and crops; the graph: every defective one")
+    after_pause_p50_ms: float | None = Field(description="of passed frames, the first after about a second of rest")
     stages_p50_ms: dict[str, float] = Field(description="of passed frames; empty for the graph, which is one piece")
     overhead_p99_ms: float | None = Field(description="of passed frames: total less embed and search")
     one_at_a_time_fps: float

@@ -94,6 +94,7 @@ def summary_table(case: CaseResult) -> str:
         ("p99", lambda variant: _ms(variant.passes.p99)),
         ("FAIL p50", lambda variant: _NONE if variant.fails is None else _ms(variant.fails.p50)),
         ("p99", lambda variant: _NONE if variant.fails is None else _ms(variant.fails.p99)),
+        ("after a pause", lambda variant: _NONE if (ms := variant.after_pause_p50_ms) is None else _ms(ms)),
         ("frames/s", lambda variant: f"{variant.one_at_a_time_fps:.1f}"),
         ("in flight", lambda variant: f"{variant.in_flight_fps:.1f}"),
         ("start", lambda variant: f"{min(variant.start_s):.1f} s"),

@@ -60,11 +60,12 @@ class GraphLine:
 
     def __init__(self, spec: Spec) -> None:
         from benchmarks.graph import CompiledGraph  # noqa: PLC0415 — a start is timed: each engine loads its own
-        from edge.preprocess import prepare  # noqa: PLC0415
+        from edge.preprocess import make_scratch, prepare  # noqa: PLC0415
         from edge.records import Box  # noqa: PLC0415
 
         self._prepare, self._box = prepare, Box
         self._graph = CompiledGraph(Path(spec.model), spec.arithmetic, Path(spec.cache))
+        self._scratch = make_scratch(self._graph.input[0])
         self._queue: Any = None  # made when it is first needed
 
     def inspect(self, picture: Any) -> Timed:
@@ -90,7 +91,7 @@ class GraphLine:
         return number / (time.perf_counter() - started), len(queue)
 
     def _fill(self, picture: Any, out: Any) -> None:
-        self._prepare(picture, self._box(0, 0, picture.shape[1], picture.shape[0]), out)
+        self._prepare(picture, self._box(0, 0, picture.shape[1], picture.shape[0]), out, self._scratch)
 
 
 class PatchlineLine:
@@ -140,13 +141,21 @@ def main() -> None:
     answer({"first": asdict(line.inspect(first[0]))})
     pictures: dict[str, list[Any]] = {kind: _read(getattr(spec, kind)) for kind in ("good", "defective")}
     shown = dict.fromkeys(pictures, 0)
+
+    def inspect_next(kind: str) -> dict[str, Any]:
+        picture = pictures[kind][shown[kind] % len(pictures[kind])]
+        shown[kind] += 1
+        return asdict(line.inspect(picture))
+
     for request in map(json.loads, sys.stdin):
-        kind, count = request.get("kind", "good"), request.get("count", 0)
+        kind = request.get("kind", "good")
         match request["do"]:
             case "inspect":
-                turn = [pictures[kind][(shown[kind] + index) % len(pictures[kind])] for index in range(count)]
-                shown[kind] += count
-                answer({"timed": [asdict(line.inspect(picture)) for picture in turn]})
+                warm = time.perf_counter() + request["warm_s"]
+                first_of_turn = inspect_next(kind)
+                while time.perf_counter() < warm:
+                    inspect_next(kind)
+                answer({"first": first_of_turn, "timed": [inspect_next(kind) for _ in range(request["count"])]})
             case "memory":
                 answer({"peak_mb": _peak_memory_mb()})
             case "throughput":

@@ -73,14 +73,10 @@ class SmallNetwork:
 
     def ask(self, rows: Float32Array) -> list[npt.NDArray[Any]]:
         """The outputs for `rows`, until this thread asks again."""
-        count = len(rows)
-        own = getattr(self._own, "request", None)
-        if own is None or own[0] != count:
-            own = self._own.request = count, self._compile(count).create_infer_request()
-        request = own[1]
-        request.set_input_tensor(ov.Tensor(np.ascontiguousarray(rows), shared_memory=True))
-        request.infer()
-        return [tensor.data for tensor in request.output_tensors]
+        own: _Request | None = getattr(self._own, "request", None)
+        if own is None or own.count != len(rows):
+            own = self._own.request = _Request(self._compile(len(rows)), len(rows))
+        return own.infer(np.ascontiguousarray(rows))
 
     def _compile(self, count: int) -> Any:
         with self._compiling:
@@ -89,3 +85,20 @@ class SmallNetwork:
                 compiled = openvino_core().compile_model(self._build(count), "CPU", self._config)
                 self._compiled = count, compiled
             return compiled
+
+
+class _Request:
+    """One thread's request, for a fixed number of rows."""
+
+    def __init__(self, compiled: Any, count: int) -> None:
+        self.count = count
+        self._request = compiled.create_infer_request()
+        self._outputs = [tensor.data for tensor in self._request.output_tensors]
+        self._rows: Float32Array | None = None  # kept alive while OpenVINO reads from it
+
+    def infer(self, rows: Float32Array) -> list[npt.NDArray[Any]]:
+        if rows is not self._rows:
+            self._request.set_input_tensor(ov.Tensor(rows, shared_memory=True))
+            self._rows = rows
+        self._request.infer(share_outputs=True)
+        return self._outputs

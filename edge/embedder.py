@@ -121,7 +121,7 @@ class Embedder:
 
     def embed(self) -> Embedding:
         """Patch embeddings of the picture in `input`. The next call overwrites them."""
-        self._request.infer()
+        self._request.infer(share_outputs=True)  # without it, OpenVINO would return a copy that nobody reads
         patches: Float32Array = self._output
         return Embedding(patches=patches, grid=self._grid)
 

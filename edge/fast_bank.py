@@ -28,7 +28,8 @@ _LEAST_LISTS, _MOST_LISTS = 16, 1024
 _CLUSTERING_ROUNDS = 8
 _MAP_PROBES, _MAP_CANDIDATES = 8, 4  # lists searched for a patch, and vectors whose true distance is computed
 _PEAK_PROBES, _PEAK_CANDIDATES = 1, 1  # a loose bound for a few microseconds: few patches come near the peak
-_ALL_AT_ONCE = 1600  # up to so many vectors, comparing their coordinates with all takes no longer than lists do
+_ALL_AT_ONCE = 1600  # up to so many vectors, patches are compared with all of them instead of with lists, in ...
+_ROUGHLY = 32  # ... so many coordinates
 _PATIENCE = 64  # patches settled one by one; where more compete, all of them are searched exhaustively
 
 
@@ -62,7 +63,7 @@ class FastBank:
         shared = threads or available_cores()
         self._for_map = Nearest(subspace, centres, _MAP_PROBES, threads=shared, concurrent=concurrent)
         self._all_at_once = len(vectors) <= _ALL_AT_ONCE
-        compared = subspace.coordinates(vectors) if self._all_at_once else centres
+        compared = subspace.coordinates(vectors)[:, :_ROUGHLY] if self._all_at_once else centres
         self._for_peak = Nearest(subspace, compared, _PEAK_PROBES, threads=shared, concurrent=concurrent)
         self._bounding = Bounding(subspace, subspace.reduce(vectors), threads=shared, concurrent=concurrent)
 
@@ -106,6 +107,8 @@ class FastBank:
     def _nearest_of(self, patches: Float32Array, candidates: Int64Array) -> tuple[Float32Array, Int64Array]:
         """The nearest of the candidates (n, k) of each patch: squared distance (n,), infinite if all are −1; index."""
         squared = self._exact.squared_distances(patches, candidates, self._threads)
+        if candidates.shape[1] == 1:
+            return squared[:, 0], candidates[:, 0].copy()
         best = squared.argmin(axis=1)[:, None]
         return np.take_along_axis(squared, best, axis=1)[:, 0], np.take_along_axis(candidates, best, axis=1)[:, 0]
 

@@ -22,7 +22,7 @@ from edge.crops import cut_crops
 from edge.embedder import Embedder, Mode, Precision
 from edge.errors import SettingsError
 from edge.fast_bank import make_bank
-from edge.preprocess import ignored_patches, inspected_region, prepare
+from edge.preprocess import ignored_patches, inspected_region, make_scratch, prepare
 from edge.records import (
     AnomalyMap,
     BoolArray,
@@ -69,6 +69,7 @@ class Scorer:
         self._embedder = embedder
         self._bank = bank
         self._region = region
+        self._scratch = make_scratch(embedder.input)
         self._kept: Int64Array | None = None if ignored is None else np.flatnonzero(~ignored)
         self._kept_patches = np.empty((0, 0), np.float32)
         self._reweight = reweight_neighbours
@@ -77,7 +78,7 @@ class Scorer:
     def score(self, image: UInt8Array) -> Scored:
         """Score one picture (height, width, 3) BGR of the frame's size."""
         started = self._clock()
-        prepare(image, self._region, self._embedder.input)
+        prepare(image, self._region, self._embedder.input, self._scratch)
         prepared = self._clock()
         embedding = self._embedder.embed()
         embedded = self._clock()

@@ -32,8 +32,10 @@ def inspected_region(frame_height: int, frame_width: int, geometry: Geometry, ro
     return Box(roi.x + (roi.width - width) // 2, roi.y + (roi.height - height) // 2, width, height)
 
 
-def prepare(image: UInt8Array, region: Box, out: UInt8Array) -> None:
+def prepare(image: UInt8Array, region: Box, out: UInt8Array, scratch: UInt8Array | None = None) -> None:
     """Resize `region` of `image` (height, width, 3) into `out` (input_height, input_width, 3), in place.
+
+    Who prepares many pictures gives a `scratch` (2 · input_height, 2 · input_width, 3) that may be overwritten.
 
     What is reduced is averaged over its area, by steps that OpenCV does with vector instructions: a region of twice the
     input or more is halved in means of 2 by 2 pixels, again and again; what is left is interpolated to just twice the
@@ -43,11 +45,18 @@ def prepare(image: UInt8Array, region: Box, out: UInt8Array) -> None:
     height, width = out.shape[:2]
     source = image[region.y : region.bottom, region.x : region.right]
     while _halves_well(source, height, width):
-        source = _resized(source, source.shape[0] // 2, source.shape[1] // 2, cv2.INTER_AREA)
+        half = source.shape[1] // 2, source.shape[0] // 2
+        source = cv2.resize(source, half, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
     if _doubles_well(source, height, width):
-        source = _resized(source, 2 * height, 2 * width, cv2.INTER_LINEAR)
+        doubled = make_scratch(out) if scratch is None else scratch
+        source = cv2.resize(source, (2 * width, 2 * height), dst=doubled, interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
     enlarged = source.shape[0] < height or source.shape[1] < width
     cv2.resize(source, (width, height), dst=out, interpolation=cv2.INTER_LINEAR if enlarged else cv2.INTER_AREA)
+
+
+def make_scratch(out: UInt8Array) -> UInt8Array:
+    """For `prepare` into `out` (input_height, input_width, 3)."""
+    return np.empty((2 * out.shape[0], 2 * out.shape[1], 3), np.uint8)
 
 
 def _halves_well(source: UInt8Array, height: int, width: int) -> bool:
@@ -60,10 +69,6 @@ def _doubles_well(source: UInt8Array, height: int, width: int) -> bool:
     rows, columns = source.shape[:2]
     fits = height < rows < 4 * height and width < columns < 4 * width
     return bool(fits and (rows % height != 0 or columns % width != 0))  # whole multiples are averaged as fast
-
-
-def _resized(source: UInt8Array, rows: int, columns: int, interpolation: int) -> UInt8Array:
-    return np.asarray(cv2.resize(source, (columns, rows), interpolation=interpolation), np.uint8)
 
 
 def ignored_patches(mask: UInt8Array, region: Box, grid: tuple[int, int]) -> BoolArray:

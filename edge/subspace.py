@@ -47,7 +47,7 @@ class Subspace:
         self.basis = np.ascontiguousarray(basis, np.float32)  # (dim, COORDINATES)
         self.origin = np.asarray(mean @ basis, np.float32)  # (COORDINATES,)
         self.mean_length = float(mean @ mean)  # squared
-        self._mean = np.asarray(mean, np.float32)
+        self._with_mean = np.ascontiguousarray(np.column_stack([self.basis, mean]), np.float32)
 
     def coordinates(self, vectors: Float32Array) -> Float32Array:
         """Vectors (n, dim) → (n, COORDINATES)."""
@@ -61,9 +61,11 @@ class Subspace:
         No two vectors are nearer to each other than their reduced ones are: the rests differ by no less than their
         lengths do (the reverse triangle inequality in the complement).
         """
-        reduced = self.coordinates(vectors)
+        products = vectors @ self._with_mean
+        reduced: Float32Array = np.ascontiguousarray(products[:, :-1])
+        reduced -= self.origin
         rest = np.einsum("ij,ij->i", vectors, vectors)
-        rest -= 2 * (vectors @ self._mean)
+        rest -= 2 * products[:, -1]
         rest += self.mean_length
         rest -= np.einsum("ij,ij->i", reduced[:, :-1], reduced[:, :-1])
         np.sqrt(np.maximum(rest, 0, out=rest), out=reduced[:, -1])
@@ -74,13 +76,13 @@ class Nearest:
     """Gives patches coordinates and names those of some points that are nearest, or nearly."""
 
     def __init__(self, subspace: Subspace, points: Float32Array, count: int, *, threads: int, concurrent: bool) -> None:
-        """Prepare for the `count` nearest of `points` (any, COORDINATES); the rest as `SmallNetwork` has it."""
+        """Prepare for the `count` nearest of `points` (any, their first coordinates); the rest as `SmallNetwork`."""
         self._network = SmallNetwork(
             lambda patches: _nearest(subspace, points, count, patches), threads=threads, concurrent=concurrent
         )
 
     def find(self, patches: Float32Array) -> tuple[Float32Array, Int64Array]:
-        """Patches (n, dim) → coordinates (n, COORDINATES), points (n, count), until this thread asks again."""
+        """Patches (n, dim) → as many coordinates as points have, points (n, count), until this thread asks again."""
         coordinates, points = self._network.ask(patches)[:2]
         return coordinates, points
 
@@ -123,9 +125,10 @@ class Bounding:
 def _nearest(subspace: Subspace, points: Float32Array, count: int, patches: int) -> ov.Model:
     """Coordinates z, then the largest of 2 z·p - |p|², which are the nearest points."""
     rows = op.parameter([patches, len(subspace.basis)], np.float32, name="patches")
+    first = np.s_[..., : points.shape[1]]
     coordinates = op.subtract(
-        op.matmul(rows, op.constant(subspace.basis), transpose_a=False, transpose_b=False),
-        op.constant(subspace.origin[None]),
+        op.matmul(rows, op.constant(subspace.basis[first].copy()), transpose_a=False, transpose_b=False),
+        op.constant(subspace.origin[None][first]),
     )
     nearness = op.subtract(
         op.matmul(coordinates, op.constant(2 * points), transpose_a=False, transpose_b=True),

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import openvino as ov
 import torch
+from openvino import opset13 as op
 from openvino.preprocess import ColorFormat, PrePostProcessor
 from torch import Tensor, nn
 from torch.nn import functional
@@ -241,12 +242,22 @@ def to_openvino(extractor: FeatureExtractor, options: ConvertOptions) -> ov.Mode
     steps.input().tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
     steps.input().tensor().set_color_format(ColorFormat.BGR)
     steps.input().model().set_layout(ov.Layout("NCHW"))
-    steps.input().preprocess().convert_element_type(ov.Type.f32).convert_color(ColorFormat.RGB)
-    steps.input().preprocess().mean(list(numbers.mean)).scale(list(numbers.std))
+    steps.input().preprocess().convert_element_type(ov.Type.f32)
+    steps.input().preprocess().custom(lambda pixels: _normalise(pixels, numbers, size))
+    steps.input().preprocess().convert_color(ColorFormat.RGB)
     model = steps.build()
     model.input(0).get_tensor().set_names({"image"})
     model.output(0).get_tensor().set_names({"patches"})
     return model
+
+
+def _normalise(pixels: ov.Output, numbers: Normalisation, size: tuple[int, int]) -> ov.Output:
+    """Normalise (1, height, width, 3) BGR by whole rows: OpenVINO takes twice the time for three numbers at a time."""
+    height, width = size
+    mean, std = (np.tile(np.asarray(values, np.float32)[::-1], width) for values in (numbers.mean, numbers.std))
+    rows = op.reshape(pixels, op.constant([1, height, 3 * width]), special_zero=False)
+    normalised = op.divide(op.subtract(rows, op.constant(mean)), op.constant(std))
+    return op.reshape(normalised, op.constant([1, height, width, 3]), special_zero=False).output(0)
 
 
 def embed_with_torch(extractor: FeatureExtractor, picture: UInt8Array, numbers: Normalisation) -> Float32Array:

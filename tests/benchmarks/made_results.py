@@ -49,6 +49,7 @@ def variant(name: str, title: str, ms: float, *, with_stages: bool = True) -> Va
         title=title,
         passes=latency([ms] * 10),
         fails=latency([2 * ms] * 10),
+        after_pause_p50_ms=1.5 * ms,
         stages_p50_ms=(
             {"preprocess_ms": 1.0, "embed_ms": ms / 2, "search_ms": ms / 4, "score_ms": 0.0} if with_stages else {}
         ),

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.contest import TURN, Samples, Variant, Worker, compete, conclude
+from benchmarks.contest import COUNTED, Samples, Variant, Worker, compete, conclude
 from benchmarks.worker import Engine, Spec
 from edge.bundle import read_bundle
 from edge.inspector import Inspector
@@ -43,7 +43,7 @@ def test_variants_take_turns_and_are_timed_on_both_kinds_of_frames(spec: Spec) -
     for one, rounds in zip(variants, ({0, 2}, {0, 1, 2}), strict=True):
         found = samples[one.name]
         assert {number for number, _ in found.passes} == rounds
-        assert len(found.passes) + len(found.fails) == len(rounds) * 2 * (TURN - 1)
+        assert len(found.passes) + len(found.fails) == len(rounds) * 2 * COUNTED
         assert found.fails  # drawn defects are found
         result = conclude(one, found)
         assert len(result.start_s) == 1
@@ -60,7 +60,7 @@ def test_a_worker_judges_as_the_inspector_does_and_times_the_whole_frame(
     paths = list_pictures(str(defective_pictures))[:4]
     expected = [inspector.inspect(make_frame(read_picture(path))).verdict.outcome == "FAIL" for path in paths]
     try:
-        timed = worker.ask(do="inspect", kind="defective", count=4)["timed"]
+        timed = worker.ask(do="inspect", kind="defective", count=4, warm_s=0)["timed"]
     finally:
         worker.close()
     assert [entry["failed"] for entry in timed] == expected
