@@ -208,7 +208,13 @@ def resize_ir(
     for operation in model.get_ops():
         if operation.get_type_name() == "Interpolate":  # deeper layers, to the grid of the first
             operation.input(1).replace_source_output(ov.opset13.constant(np.array(grid, np.int64)).output(0))
-    model.reshape([1, side, side, 3])
+        for source in operation.inputs():  # mean and deviation of a row, three numbers again and again
+            constant = source.get_source_output().get_node()
+            if constant.get_type_name() == "Constant" and constant.shape == [3 * description.geometry.input_width]:
+                row = np.resize(constant.data[:3], 3 * side)
+                source.replace_source_output(ov.opset13.constant(row).output(0))
+    model.get_parameters()[0].set_partial_shape(ov.PartialShape([1, side, side, 3]))
+    model.validate_nodes_and_infer_types()
     geometry = Geometry(input_height=side, input_width=side)
     return description.model_copy(update={"geometry": geometry, "grid": grid}), model_files(model)
 

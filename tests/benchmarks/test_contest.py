@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,12 +61,23 @@ def test_a_worker_judges_as_the_inspector_does_and_times_the_whole_frame(
     paths = list_pictures(str(defective_pictures))[:4]
     expected = [inspector.inspect(make_frame(read_picture(path))).verdict.outcome == "FAIL" for path in paths]
     try:
-        timed = worker.ask(do="inspect", kind="defective", count=4, warm_s=0)["timed"]
+        turn = worker.ask(do="inspect", kind="defective", count=3, warm_s=0)
     finally:
         worker.close()
+    timed = [turn["first"], *turn["timed"]]
     assert [entry["failed"] for entry in timed] == expected
     assert any(expected)
     assert all(entry["ms"] >= sum(entry["stages"].values()) * 0.99 for entry in timed)
+
+
+def test_a_turn_works_for_a_while_before_it_counts(worker: Worker) -> None:
+    started = time.perf_counter()
+    try:
+        turn = worker.ask(do="inspect", kind="good", count=2, warm_s=0.5)
+    finally:
+        worker.close()
+    assert time.perf_counter() - started >= 0.5
+    assert len(turn["timed"]) == 2
 
 
 def test_a_worker_stays_on_the_processors_it_is_given(spec: Spec) -> None:
