@@ -15,8 +15,8 @@ from rich.console import Console
 
 from edge import __version__
 from edge.atomic import write_file
-from edge.audit import AuditOptions, run_audit, write_report
-from edge.audit_report import conclusion, text_lines
+from edge.audit.report import conclusion, text_lines
+from edge.audit.run import AuditOptions, run_audit, write_report
 from edge.bench import print_report, run_bench
 from edge.bundle import Bundle, read_bundle
 from edge.errors import AuditError, SettingsError, SourceError

@@ -28,9 +28,9 @@ from edge.messages import (
     tombstone_message,
     verdict_message,
 )
-from edge.mqtt import MqttPublisher
-from edge.outbox import Outbox
-from edge.outbox_records import OutboxLimits, OutboxStatistics
+from edge.mqtt.publisher import MqttPublisher
+from edge.outbox.outbox import Outbox
+from edge.outbox.records import OutboxLimits, OutboxStatistics
 from edge.process import default_state_dir
 from edge.publish import JsonLinesPublisher
 from edge.pump import Pump

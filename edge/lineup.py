@@ -10,9 +10,9 @@ from collections import deque
 from collections.abc import Container
 from dataclasses import dataclass
 
-from edge.outbox import Outbox
-from edge.outbox_database import LAST_ROW
-from edge.outbox_records import Entry
+from edge.outbox.database import LAST_ROW
+from edge.outbox.outbox import Outbox
+from edge.outbox.records import Entry
 from edge.settings import SendOrder
 
 SHORT_BACKLOG = 100  # messages: sent in a fraction of a second, so that overtaking it gains nothing

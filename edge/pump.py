@@ -18,10 +18,10 @@ from time import monotonic, sleep
 from edge.errors import OutboxError
 from edge.lineup import Lineup, Turn
 from edge.messages import StationTopics, announces_crop, last_message, mark_backlog, tombstone_message, without_crop
-from edge.mqtt import Link, MqttPublisher
-from edge.mqtt_connection import packet_bytes
-from edge.outbox import Outbox
-from edge.outbox_records import Kind, Tombstone
+from edge.mqtt.connection import packet_bytes
+from edge.mqtt.publisher import Link, MqttPublisher
+from edge.outbox.outbox import Outbox
+from edge.outbox.records import Kind, Tombstone
 from edge.publish import Receipt
 from edge.records import Message
 from edge.settings import MqttSettings, OutboxSettings

@@ -26,7 +26,7 @@ from edge.messages import (
     tombstone_message,
     verdict_message,
 )
-from edge.outbox_database import message_bytes
+from edge.outbox.database import message_bytes
 from edge.records import Box, Crop, Defect, FrameIdentity, Outcome, Reason, Verdict
 from edge.settings import AlarmSettings, MqttSettings, OutboxSettings, Settings
 from tests.brokers import EmbeddedBroker, Subscriber

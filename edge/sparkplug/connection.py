@@ -1,7 +1,7 @@
 """One MQTT 3.1.1 connection of an edge node, driven by one thread through paho's external loop.
 
 The version is the one that every Sparkplug host and broker speaks. The callbacks only append to a list, which the
-same thread reads afterwards; see `edge.mqtt_connection` for why nothing of paho's own thread is used.
+same thread reads afterwards; see `edge.mqtt.connection` for why nothing of paho's own thread is used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.mqtt_connection import CONNECT_TIMEOUT_S, read_password, tls_context
+from edge.mqtt.connection import CONNECT_TIMEOUT_S, read_password, tls_context
 from edge.records import Message
 from edge.settings import MqttSettings
 

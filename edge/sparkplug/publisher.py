@@ -22,7 +22,7 @@ from edge import __version__
 from edge.atomic import write_file
 from edge.errors import SettingsError
 from edge.messages import Scalar, verdict_payload
-from edge.mqtt_connection import explain, read_password, tls_context
+from edge.mqtt.connection import explain, read_password, tls_context
 from edge.records import Verdict
 from edge.settings import MqttSettings, SparkplugSettings, StationSettings
 from edge.sparkplug.connection import Connection, Event, Goodbye, Heard, Subscribed, Welcome

@@ -18,14 +18,14 @@ from demo.broker import free_port
 from edge.commands import Answer, Reader, Request
 from edge.messages import StationTopics, crop_messages, health_message, status_message, verdict_message
 from edge.messages import Status as StationStatus
-from edge.mqtt import MqttPublisher
-from edge.mqtt_reasons import NOT_AUTHORIZED
+from edge.mqtt.publisher import MqttPublisher
+from edge.mqtt.reasons import NOT_AUTHORIZED
 from edge.publish import Receipt
 from edge.records import Message
 from edge.settings import CommandSettings, DefectSettings, MqttSettings
 from tests.brokers import HOST, PATIENCE_S, Certificates, Mosquitto, find_mosquitto, wait_until
 from tests.clients import Requester
-from tests.edge.test_mqtt import VERDICT, write_private
+from tests.edge.mqtt.test_publisher import VERDICT, write_private
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "configs" / "mosquitto"
 TOPICS = StationTopics(root="patchline", site="plant1", line="line1", name="station1")

@@ -14,8 +14,8 @@ from demo.broker import free_port
 from edge.alarms import AlarmChange, AlarmCode, Alarms
 from edge.delivery import Delivery, open_delivery, outbox_directory
 from edge.messages import Severity, StationTopics
-from edge.outbox import Outbox
-from edge.outbox_records import OutboxLimits
+from edge.outbox.outbox import Outbox
+from edge.outbox.records import OutboxLimits
 from edge.records import Box, Crop, FrameIdentity, Outcome, Verdict
 from edge.settings import AlarmSettings, OutboxSettings, PublisherKind, Settings
 from edge.statistics import Statistics

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from edge.lineup import SHORT_BACKLOG, Lineup
 from edge.messages import StationTopics
-from edge.outbox import Outbox
-from edge.outbox_records import Entry, Kind, OutboxLimits
+from edge.outbox.outbox import Outbox
+from edge.outbox.records import Entry, Kind, OutboxLimits
 from edge.records import Message
 from edge.settings import SendOrder
 

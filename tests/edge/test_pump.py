@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from edge.messages import StationTopics, crop_messages, verdict_message
-from edge.mqtt_reasons import NOT_AUTHORIZED, PACKET_TOO_LARGE
-from edge.outbox import Outbox
-from edge.outbox_records import OutboxLimits
+from edge.mqtt.reasons import NOT_AUTHORIZED, PACKET_TOO_LARGE
+from edge.outbox.outbox import Outbox
+from edge.outbox.records import OutboxLimits
 from edge.pump import Pump
 from edge.records import Box, Crop, FrameIdentity, Message, Outcome, Verdict
 from edge.settings import MqttSettings, OutboxSettings, SendOrder

@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 
 from edge.errors import SettingsError
-from edge.mqtt_connection import read_password
+from edge.mqtt.connection import read_password
 from edge.settings import MqttSettings, load_settings
 from tests.brokers import Certificates, Subscriber, wait_until
 from tests.bundles import FRAME_SIZE
 from tests.clients import Requester
+from tests.edge.mqtt.test_publisher import write_private
+from tests.edge.mqtt.test_tls import TlsBroker
 from tests.edge.sources.mjpeg import MjpegCamera
-from tests.edge.test_mqtt import write_private
-from tests.edge.test_mqtt_tls import TlsBroker
 from tests.edge.test_service import BASE, EDGE, write_settings
 
 MQTT_PASSWORD = "hunter2-broker"

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from edge.messages import StationTopics, verdict_message
-from edge.mqtt import MqttPublisher
+from edge.mqtt.publisher import MqttPublisher
 from edge.records import FrameIdentity, Outcome, Verdict
 from edge.settings import MqttSettings
 from tests.brokers import wait_until

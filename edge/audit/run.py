@@ -1,0 +1,303 @@
+"""`patchline-edge audit`: a subscriber that keeps its own ledger and says whether every verdict arrived.
+
+It trusts nobody: every message is checked, what it heard is on disk before the broker is told so, and what it
+cannot know, because the broker had kept no session for it, is counted apart and never for good.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import random
+import re
+import secrets
+import ssl
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+from paho.mqtt.reasoncodes import ReasonCode
+from rich.console import Console
+from rich.live import Live
+
+from edge.atomic import write_file
+from edge.audit.connection import Goodbye, Session, Subscribed, Subscription, Welcome
+from edge.audit.ledger import Expectation, Ledger
+from edge.audit.messages import BASE_LEVELS, CROP_SUFFIX, SUFFIXES, Heard
+from edge.audit.report import Report, live_table, make_report, status_line
+from edge.audit.store import LedgerFile
+from edge.errors import DeliveryError, SettingsError
+from edge.mqtt.connection import explain, read_password, tls_context
+from edge.settings import TOPIC_LEVEL, Settings
+from edge.terminal import say
+
+_TICK_S = 0.2  # longest wait for the network without a look at whether to stop
+_TABLE_INTERVAL_S = 0.5
+_FIRST_DELAY_S = 0.25
+_LONGEST_DELAY_S = 15.0
+_STABLE_S = 10.0  # a connection that lasted this long starts the back-off anew
+_PASSING_SESSION_S = 600  # how long an audit without a name of its own may be cut off and lose nothing
+# Reason codes of MQTT 5, section 2.4, that waiting does not mend.
+_FINAL = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
+_SESSION_TAKEN_OVER = 0x8E
+_GRANTED_QOS_1 = 1
+
+
+@dataclass(frozen=True, slots=True)
+class AuditOptions:
+    """What to listen to, and until when."""
+
+    topic: str = ""  # bases of stations, four levels; empty: every station below the settings' root
+    station: str = ""  # the last of the four levels instead of the filter's
+    client_id: str = ""  # names a session that the broker keeps between two runs
+    ledger: Path | None = None  # None: in memory
+    for_s: float | None = None
+    from_seq: int | None = None
+    until_seq: int | None = None
+    interval_s: float = 10.0  # between two lines where there is no terminal
+    crops: bool = True
+
+
+def run_audit(settings: Settings, options: AuditOptions, stop: threading.Event) -> Report:
+    """Listen until the time is over, everything up to `until_seq` is there, or `stop` is set.
+
+    Raises:
+        SettingsError: an option, a certificate, key or password file, or the ledger file cannot be used.
+        DeliveryError: the broker refuses us for a reason that waiting does not mend.
+        PatchlineError: the ledger cannot be written any more.
+    """
+    read_password(settings.mqtt)
+    tls_context(settings.mqtt)
+    with contextlib.ExitStack() as resources:
+        store = None if options.ledger is None else resources.enter_context(LedgerFile(options.ledger))
+        audit = _Audit(settings, options, store, _topic(settings, options, store), _session(settings, options, store))
+        audit.listen(stop, resources.enter_context(_view(options.interval_s)))
+        return audit.report()
+
+
+def write_report(report: Report, path: Path) -> None:
+    """Write `report` as JSON.
+
+    Raises:
+        SettingsError: the file cannot be written.
+    """
+    text = json.dumps(dataclasses.asdict(report), indent=2, ensure_ascii=False)
+    try:
+        write_file(path, f"{text}\n".encode())
+    except OSError as error:
+        raise SettingsError(f"--json {path}: cannot be written ({error.strerror})") from error
+
+
+class _View(Protocol):
+    def __call__(self, ledger: Ledger) -> None: ...
+
+
+class _Audit:
+    """One run. Belongs to one thread."""
+
+    def __init__(
+        self, settings: Settings, options: AuditOptions, store: LedgerFile | None, topic: str, session: Session
+    ) -> None:
+        expectation = Expectation(options.from_seq, options.until_seq, options.crops)
+        suffixes = (*SUFFIXES, CROP_SUFFIX) if options.crops else SUFFIXES
+        self._settings = settings.mqtt
+        self._store = store
+        self._session = session
+        self._filters = tuple(f"{topic}/{suffix}" for suffix in suffixes)
+        self._ledger = Ledger(expectation) if store is None else store.load(expectation)
+        self._address = f"{settings.mqtt.host}:{settings.mqtt.port}"
+        self._started = _now()
+        self._ends_at_s = None if options.for_s is None else time.monotonic() + options.for_s
+        self._welcomed_at_s: float | None = None  # monotonic; None: not yet in this run
+        self._resumed_at_s: float | None = None  # wall clock; None: the connection began without a session
+        self._said = ""
+
+    def listen(self, stop: threading.Event, view: _View) -> None:
+        delay_s = _FIRST_DELAY_S
+        while not self._over(stop):
+            began_at_s = time.monotonic()
+            self._connect_once(stop, view)
+            if time.monotonic() - began_at_s > _STABLE_S:
+                delay_s = _FIRST_DELAY_S
+            if not self._over(stop):
+                stop.wait(self._time_left(delay_s * random.uniform(0.5, 1.0)))  # noqa: S311 — spreads load only
+                delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
+        view(self._ledger)
+
+    def report(self) -> Report:
+        return make_report(
+            self._ledger,
+            broker=self._address,
+            filters=self._filters,
+            client_id=self._session.client_id,
+            started=self._started,
+            ended=_now(),
+        )
+
+    def _connect_once(self, stop: threading.Event, view: _View) -> None:
+        try:
+            connection = Subscription(self._settings, self._session, self._filters)
+        except (OSError, ValueError) as error:
+            if isinstance(error, ssl.SSLCertVerificationError) and self._welcomed_at_s is None:
+                raise DeliveryError(f"{self._address}: {explain(error)}; is mqtt.ca_file the right one?") from error
+            self._say(f"cannot connect: {explain(error)}")
+            return
+        try:
+            while connection.turn(self._time_left(_TICK_S)):
+                self._take_events(connection)
+                view(self._ledger)
+                if self._over(stop):
+                    connection.leave()
+                    return
+            self._take_events(connection)
+        finally:
+            connection.cut()
+
+    def _take_events(self, connection: Subscription) -> None:
+        heard: list[Heard] = []
+        for event in connection.take_events():
+            match event:
+                case Heard():
+                    self._ledger.take(event, self._resumed_at_s)
+                    heard.append(event)
+                case Welcome():
+                    self._take_welcome(event)
+                case Subscribed():
+                    self._check_granted(event)
+                case Goodbye():
+                    self._take_goodbye(event)
+        if heard and self._store is not None:
+            self._store.commit(self._ledger)
+        for message in heard:
+            connection.acknowledge(message)
+
+    def _take_welcome(self, welcome: Welcome) -> None:
+        if welcome.reason.is_failure:
+            self._refuse(f"the broker refuses us: {_name(welcome.reason)}", welcome.reason)
+            return
+        self._welcomed_at_s = time.monotonic()
+        self._resumed_at_s = time.time() if welcome.session_present else None
+        if self._ledger.counts["connections"] and not welcome.session_present:
+            self._ledger.interrupt()
+        self._ledger.counts["connections"] += 1
+        if self._store is not None:
+            self._store.commit(self._ledger)
+        kept = "the session was kept" if welcome.session_present else "no session was kept"
+        self._say(f"listening to {', '.join(self._filters)} ({kept})")
+
+    def _check_granted(self, subscribed: Subscribed) -> None:
+        for topic, reason in zip(self._filters, subscribed.reasons, strict=True):
+            if reason.is_failure or reason.value < _GRANTED_QOS_1:
+                raise DeliveryError(
+                    f"{self._address}: {topic}: expected a subscription at QoS 1, got {_name(reason)}; "
+                    "may this user read that topic?"
+                )
+
+    def _take_goodbye(self, goodbye: Goodbye) -> None:
+        if goodbye.from_broker and goodbye.reason.value == _SESSION_TAKEN_OVER:
+            raise DeliveryError(
+                f"{self._address}: another client uses the session {self._session.client_id}: "
+                "give each audit its own --client-id and --ledger"
+            )
+        # Not every broker says so.
+        hint = f"; does another client use the session {self._session.client_id}?" if self._is_young() else ""
+        self._say(f"connection lost: {goodbye.reason}{hint}")
+
+    def _refuse(self, problem: str, reason: ReasonCode) -> None:
+        if self._welcomed_at_s is None and reason.value in _FINAL:
+            raise DeliveryError(f"{self._address}: {problem}; are user, password and certificate right?")
+        self._say(problem)
+
+    def _is_young(self) -> bool:
+        return self._welcomed_at_s is not None and time.monotonic() - self._welcomed_at_s < _STABLE_S
+
+    def _over(self, stop: threading.Event) -> bool:
+        out_of_time = self._ends_at_s is not None and time.monotonic() >= self._ends_at_s
+        return stop.is_set() or out_of_time or self._ledger.complete
+
+    def _time_left(self, at_most_s: float) -> float:
+        if self._ends_at_s is None:
+            return at_most_s
+        return max(0.0, min(at_most_s, self._ends_at_s - time.monotonic()))
+
+    def _say(self, state: str) -> None:
+        """One line for each change."""
+        if state != self._said:
+            self._said = state
+            say(f"{self._address}: {state}")
+
+
+def _topic(settings: Settings, options: AuditOptions, store: LedgerFile | None) -> str:
+    """The bases of stations to listen to.
+
+    Raises:
+        SettingsError: the filter has not four levels of allowed characters, or the ledger has another one.
+    """
+    default = f"{settings.station.root}/+/+/+"
+    levels = (options.topic or default).split("/")
+    if options.station:
+        levels[-1] = options.station
+    topic = "/".join(levels)
+    if len(levels) != BASE_LEVELS or not all(level == "+" or re.fullmatch(TOPIC_LEVEL, level) for level in levels):
+        raise SettingsError(
+            f"--topic {topic}: expected the base of stations, <root>/<site>/<line>/<station>, "
+            "each of letters, digits, _ and -, or + for any"
+        )
+    wanted = topic if options.topic or options.station else ""
+    return topic if store is None else store.bind("--topic", wanted, default)
+
+
+def _session(settings: Settings, options: AuditOptions, store: LedgerFile | None) -> Session:
+    """Our session at the broker: it lasts where it has a name, or a ledger that remembers one.
+
+    Raises:
+        SettingsError: the name is the station's own, which would be thrown off the broker, or the ledger has another.
+    """
+    station, mqtt = settings.station, settings.mqtt
+    own = mqtt.client_id or f"patchline-{station.site}-{station.line}-{station.name}"
+    if options.client_id == own:
+        raise SettingsError(f"--client-id {own}: is the station's own, which would be cut off; choose another name")
+    passing = f"patchline-audit-{secrets.token_hex(6)}"
+    if store is not None:
+        return Session(store.bind("--client-id", options.client_id, passing), mqtt.session_expiry_s, lasting=True)
+    if options.client_id:
+        return Session(options.client_id, mqtt.session_expiry_s, lasting=True)
+    return Session(passing, _PASSING_SESSION_S, lasting=False)
+
+
+def _name(reason: ReasonCode) -> str:
+    return f"{reason} (0x{reason.value:02X})"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+@contextlib.contextmanager
+def _view(interval_s: float) -> Iterator[_View]:
+    """On a terminal a table that stays in place; elsewhere a line now and then."""
+    if sys.stderr.isatty():
+        with Live(console=Console(stderr=True), auto_refresh=False) as live:
+            yield _Paced(_TABLE_INTERVAL_S, lambda ledger: live.update(live_table(ledger, "audit"), refresh=True))
+    else:
+        yield _Paced(interval_s, lambda ledger: say(status_line(ledger)))
+
+
+class _Paced:
+    """Shows the ledger at most once an interval."""
+
+    def __init__(self, interval_s: float, show: _View) -> None:
+        self._interval_s = interval_s
+        self._show = show
+        self._due_at_s = time.monotonic() + interval_s
+
+    def __call__(self, ledger: Ledger) -> None:
+        if time.monotonic() >= self._due_at_s:
+            self._due_at_s = time.monotonic() + self._interval_s
+            self._show(ledger)

@@ -1,0 +1,1 @@
+"""MQTT 5: `window` says what is under way (pure), `connection` is one, `publisher` holds one after the other."""
