@@ -33,7 +33,7 @@ from edge.audit.messages import BASE_LEVELS, CROP_SUFFIX, SUFFIXES, Heard
 from edge.audit.report import Report, live_table, make_report, status_line
 from edge.audit.store import LedgerFile
 from edge.errors import DeliveryError, SettingsError
-from edge.mqtt.connection import explain, read_password, tls_context
+from edge.mqtt.credentials import explain, read_password, tls_context
 from edge.settings import TOPIC_LEVEL, Settings
 from edge.terminal import say
 

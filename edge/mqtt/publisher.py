@@ -7,11 +7,8 @@ connections. Everything shared with the callers is guarded by one condition, nev
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
-import random
-import socket
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -21,7 +18,6 @@ from types import TracebackType
 from typing import Self
 
 from edge.commands import Request
-from edge.errors import SettingsError
 from edge.messages import StationTopics, Status, status_message
 from edge.mqtt.connection import (
     FAREWELL_S,
@@ -33,11 +29,10 @@ from edge.mqtt.connection import (
     Subscribed,
     Violation,
     Welcome,
-    explain,
     packet_bytes,
-    read_password,
-    tls_context,
 )
+from edge.mqtt.credentials import read_password, tls_context
+from edge.mqtt.keeping import FIRST_DELAY_S, LONGEST_DELAY_S, Wakeup, jittered, keep_connected
 from edge.mqtt.reasons import (
     FAILURE,
     FINAL,
@@ -55,9 +50,6 @@ from edge.settings import MqttSettings
 log = logging.getLogger("patchline.mqtt")
 
 TICK_S = 0.5  # how late the keep-alive may be noticed
-FIRST_DELAY_S = 0.25
-LONGEST_DELAY_S = 15.0
-STABLE_S = 10.0  # a connection that lasted this long starts the back-off anew
 CLOSE_TIMEOUT_S = 5.0
 MAX_REPLIES = 16  # answers to commands that wait for the network; more are dropped
 MAX_UNACKNOWLEDGED = 16  # QoS 0 messages between `send` and the network; the oldest gives way
@@ -133,9 +125,7 @@ class MqttPublisher:
 
         self._closing = threading.Event()
         self._close_by_s = 0.0
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._wake_receiver.setblocking(False)
-        self._wake_sender.setblocking(False)
+        self._wakeup = Wakeup()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self._thread.start()
 
@@ -169,7 +159,7 @@ class MqttPublisher:
             self._take_unacknowledged(message)
         elif not self._take(message, timeout_s):
             return False
-        self._wake()
+        self._wakeup.send()
         return True
 
     def listen(self, topic_filter: str, on_request: Callable[[Request], None]) -> None:
@@ -179,7 +169,7 @@ class MqttPublisher:
         """
         with self._changed:
             self._listener = topic_filter, on_request
-        self._wake()
+        self._wakeup.send()
 
     def reply(self, message: Message) -> bool:
         """Take the answer to a command, for the present connection alone. False: it cannot go, and is counted."""
@@ -189,7 +179,7 @@ class MqttPublisher:
                 self._window.announce(message)
             else:
                 self._count(unreplied=1)
-        self._wake()
+        self._wakeup.send()
         return taken
 
     def flush(self, timeout_s: float) -> bool:
@@ -205,13 +195,12 @@ class MqttPublisher:
         if not self._closing.is_set():
             self._close_by_s = monotonic() + timeout_s
             self._closing.set()
-            self._wake()
+            self._wakeup.send()
         self._thread.join(timeout_s + FAREWELL_S + 2 * TICK_S)
         if self._thread.is_alive():
             log.warning("%s: still connecting; left behind", self._address)
             return
-        self._wake_sender.close()
-        self._wake_receiver.close()
+        self._wakeup.close()
 
     def __enter__(self) -> Self:
         return self
@@ -243,29 +232,12 @@ class MqttPublisher:
                 self._count(dropped=1)
             self._unacknowledged.append(message)
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody is left to wake
-            self._wake_sender.send(b"\0")
-
     # The network thread.
 
     def _run(self) -> None:
-        delay_s = FIRST_DELAY_S
-        while not self._closing.is_set():
-            began_s = monotonic()
-            try:
-                self._hold_connection()
-            except SettingsError as error:
-                self._reporter.say(logging.ERROR, str(error))
-            except (OSError, ValueError) as error:
-                self._reporter.say(logging.WARNING, f"cannot connect: {explain(error)}")
-            except Exception:
-                log.exception("%s: the connection ended by a fault of ours", self._address)
-            self._go_offline()
-            if monotonic() - began_s >= STABLE_S:
-                delay_s = FIRST_DELAY_S
-            self._closing.wait(_jittered(delay_s))
-            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+        keep_connected(
+            self._hold_connection, self._go_offline, self._reporter.say, self._closing, address=self._address, log=log
+        )
         if self._window:
             log.warning("%s: closed with %d messages unacknowledged", self._address, len(self._window))
 
@@ -277,7 +249,7 @@ class MqttPublisher:
             OSError: nobody answers, or not whom we trust.
             ValueError: the host is no valid name.
         """
-        connection = Connection(self._settings, self._topics, self._wake_receiver, retain=self._retain)
+        connection = Connection(self._settings, self._topics, self._wakeup.receiver, retain=self._retain)
         try:
             while True:
                 is_open = connection.turn(self._patience_s())
@@ -401,7 +373,7 @@ class MqttPublisher:
 
     def _retry_later(self, held: Held) -> None:
         """Nothing else is sent meanwhile, so that the order changes least."""
-        self._resume_at_s = monotonic() + _jittered(self._retry_delay_s)
+        self._resume_at_s = monotonic() + jittered(self._retry_delay_s)
         self._retry_delay_s = min(2 * self._retry_delay_s, LONGEST_DELAY_S)
         with self._changed:
             self._window.put_back(held)
@@ -476,8 +448,3 @@ class MqttPublisher:
         """Called with the lock held."""
         values = {name: getattr(self._counters, name) + number for name, number in increments.items()}
         self._counters = dataclasses.replace(self._counters, **values)
-
-
-def _jittered(delay_s: float) -> float:
-    """Between half of `delay_s` and all of it, so that stations do not return in step."""
-    return delay_s * random.uniform(0.5, 1.0)  # noqa: S311 — spreads load; nothing is secret

@@ -6,10 +6,7 @@ session is guarded by one condition, never held while paho runs.
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import random
-import socket
 import threading
 import time
 from collections.abc import Mapping
@@ -20,9 +17,9 @@ from typing import Self
 
 from edge import __version__
 from edge.atomic import write_file
-from edge.errors import SettingsError
 from edge.messages import Scalar, verdict_payload
-from edge.mqtt.connection import explain, read_password, tls_context
+from edge.mqtt.credentials import read_password, tls_context
+from edge.mqtt.keeping import Wakeup, keep_connected
 from edge.records import Verdict
 from edge.settings import MqttSettings, SparkplugSettings, StationSettings
 from edge.sparkplug.connection import Connection, Event, Goodbye, Heard, Subscribed, Welcome
@@ -34,9 +31,6 @@ log = logging.getLogger("patchline.sparkplug")
 
 TICK_S = 0.5  # how late the keep-alive, and a birth that had to wait, may be noticed
 CONFIRM_INTERVAL_S = 1.0  # between two questions whether the broker has read what was sent
-FIRST_DELAY_S = 0.25
-LONGEST_DELAY_S = 15.0
-STABLE_S = 10.0  # a connection that lasted this long starts the back-off anew
 CLOSE_TIMEOUT_S = 5.0
 BDSEQ_FILE = "sparkplug-bdseq"
 
@@ -97,9 +91,7 @@ class SparkplugPublisher:
 
         self._closing = threading.Event()
         self._close_by_s = 0.0
-        self._wake_receiver, self._wake_sender = socket.socketpair()
-        self._wake_receiver.setblocking(False)
-        self._wake_sender.setblocking(False)
+        self._wakeup = Wakeup()
         self._thread = threading.Thread(target=self._run, name="sparkplug", daemon=True)
 
     @property
@@ -124,20 +116,20 @@ class SparkplugPublisher:
         with self._changed:
             taken = not self._closing.is_set() and self._session.take(values, is_backlog=is_backlog)
             self._refused += int(not taken)
-        self._wake()
+        self._wakeup.send()
         return taken
 
     def publish_health(self, values: Mapping[str, Scalar]) -> None:
         """Publish what changed of `values`, the flat keys of `/health`."""
         with self._changed:
             self._session.note_health(values, _now())
-        self._wake()
+        self._wakeup.send()
 
     def set_device(self, *, present: bool) -> None:
         """Tell the hosts that the camera is away, or has come back."""
         with self._changed:
             self._session.set_device(present=present)
-        self._wake()
+        self._wakeup.send()
 
     def report(self) -> dict[str, int]:
         """Counters, as `/health` and the log show them."""
@@ -167,14 +159,13 @@ class SparkplugPublisher:
         if not self._closing.is_set():
             self._close_by_s = monotonic() + timeout_s
             self._closing.set()
-            self._wake()
+            self._wakeup.send()
         if self._thread.ident is not None:
             self._thread.join(timeout_s + 2 * TICK_S)
         if self._thread.is_alive():
             log.warning("%s: still connecting; left behind", self._address)
             return
-        self._wake_sender.close()
-        self._wake_receiver.close()
+        self._wakeup.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -185,29 +176,12 @@ class SparkplugPublisher:
     ) -> None:
         self.close()
 
-    def _wake(self) -> None:
-        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody is left to wake
-            self._wake_sender.send(b"\0")
-
     # The network thread.
 
     def _run(self) -> None:
-        delay_s = FIRST_DELAY_S
-        while not self._closing.is_set():
-            began_s = monotonic()
-            try:
-                self._hold_connection()
-            except SettingsError as error:
-                self._say(logging.ERROR, str(error))
-            except (OSError, ValueError) as error:
-                self._say(logging.WARNING, f"cannot connect: {explain(error)}")
-            except Exception:
-                log.exception("%s: the connection ended by a fault of ours", self._address)
-            self._end_connection()
-            if monotonic() - began_s >= STABLE_S:
-                delay_s = FIRST_DELAY_S
-            self._closing.wait(_jittered(delay_s))
-            delay_s = min(2 * delay_s, LONGEST_DELAY_S)
+        keep_connected(
+            self._hold_connection, self._end_connection, self._say, self._closing, address=self._address, log=log
+        )
         if self._session.kept:
             log.warning("%s: closed with %d verdicts that the broker does not have", self._address, self._session.kept)
 
@@ -221,7 +195,7 @@ class SparkplugPublisher:
         """
         with self._changed:
             will = self._session.will(_now())
-        connection = Connection(self._mqtt, self._client_id, will, self._wake_receiver)
+        connection = Connection(self._mqtt, self._client_id, will, self._wakeup.receiver)
         try:
             self._count_connection()
             is_open = True
@@ -381,8 +355,3 @@ def _read_bdseq(path: Path | None) -> int:
 
 def _now() -> Moment:
     return Moment(wall_ms=round(time.time() * 1000), monotonic_s=monotonic())
-
-
-def _jittered(delay_s: float) -> float:
-    """Between half of `delay_s` and all of it, so that stations do not return in step."""
-    return delay_s * random.uniform(0.5, 1.0)  # noqa: S311 — spreads load; nothing is secret

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from edge.errors import SettingsError
-from edge.mqtt.connection import read_password
+from edge.mqtt.credentials import read_password
 from edge.settings import MqttSettings, load_settings
 from tests.brokers import Certificates, Subscriber, wait_until
 from tests.bundles import FRAME_SIZE

@@ -21,7 +21,8 @@ import pytest
 
 from edge.errors import SettingsError
 from edge.messages import StationTopics, crop_messages, health_message, last_message, verdict_message
-from edge.mqtt.connection import packet_bytes, tls_context
+from edge.mqtt.connection import packet_bytes
+from edge.mqtt.credentials import tls_context
 from edge.mqtt.publisher import Link, MqttPublisher
 from edge.mqtt.window import MAX_STRIKES
 from edge.publish import Receipt
