@@ -30,7 +30,8 @@ from rich.table import Table
 from demo.broker import EmbeddedBroker
 from edge.bundle import read_bundle
 from edge.errors import BundleError
-from edge.settings import Settings, load_settings
+from edge.settings import Settings
+from edge.settings_file import load_settings
 from edge.sources.simulated import draw_part, part_id, truth
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -30,7 +30,7 @@ from edge.recording import record_frames
 from edge.records import Verdict
 from edge.selftest import run_golden
 from edge.service import inspector_options, run_service
-from edge.settings import load_settings
+from edge.settings_file import load_settings
 from edge.sources import open_source
 from edge.terminal import complain, phase, run_app, say
 

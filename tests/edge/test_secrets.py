@@ -16,7 +16,8 @@ import pytest
 
 from edge.errors import SettingsError
 from edge.mqtt.credentials import read_password
-from edge.settings import MqttSettings, load_settings
+from edge.settings import MqttSettings
+from edge.settings_file import load_settings
 from tests.brokers import Certificates, Subscriber, wait_until
 from tests.bundles import FRAME_SIZE
 from tests.clients import Requester
@@ -35,7 +36,7 @@ import logging, pathlib, sys, threading, signal
 logging.basicConfig(level=logging.DEBUG)
 from edge.logs import set_up_logging
 from edge.service import run_service
-from edge.settings import load_settings
+from edge.settings_file import load_settings
 set_up_logging(logging.DEBUG)
 logging.getLogger("patchline").propagate = True
 stop = threading.Event()

@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge.errors import SettingsError
-from edge.settings import (
-    MqttSettings,
-    PublisherKind,
-    RegionSettings,
-    Settings,
-    SourceKind,
-    load_settings,
-    walk_settings,
-)
+from edge.settings import MqttSettings, PublisherKind, RegionSettings, Settings, SourceKind
+from edge.settings_file import load_settings, walk_settings
 
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / "configs").glob("*.toml"))
 
