@@ -20,6 +20,7 @@ from edge.lineup import Lineup, Turn
 from edge.messages import StationTopics, announces_crop, last_message, mark_backlog, tombstone_message, without_crop
 from edge.mqtt.connection import packet_bytes
 from edge.mqtt.publisher import Link, MqttPublisher
+from edge.mqtt.reasons import OF_ONE_MESSAGE
 from edge.outbox.outbox import Outbox
 from edge.outbox.records import Kind, Tombstone
 from edge.publish import Receipt
@@ -248,7 +249,8 @@ class Pump:
             self._accepted_stones.append(sent.tombstone_id)
 
     def _refuse(self, sent: _Sent, reason_code: int) -> None:
-        self._refused_topics.add(sent.message.topic)
+        if reason_code not in OF_ONE_MESSAGE:
+            self._refused_topics.add(sent.message.topic)
         if sent.row_id:
             self._refused.append((sent.row_id, reason_code))
         else:
