@@ -15,14 +15,21 @@ from openvino import opset13 as op
 from edge.bank import available_cores
 from edge.records import Float32Array
 
+_making_core = threading.Lock()
 
-@functools.cache
+
 def openvino_core() -> ov.Core:
     """One for the whole process, never freed.
 
     Its CPU plugin gives the thread that makes it another signal stack, for AMX, and frees that with itself: a signal
     that comes after the core was freed in another thread, as recipes are, would kill the process.
     """
+    with _making_core:  # model and bank are loaded at the same time: two would be made, and one of them freed
+        return _core()
+
+
+@functools.cache
+def _core() -> ov.Core:
     return ov.Core()
 
 

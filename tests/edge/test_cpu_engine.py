@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,7 +12,8 @@ import openvino as ov
 import pytest
 from openvino import opset13 as op
 
-from edge.cpu_engine import SmallNetwork, has_bf16, openvino_core
+from edge import cpu_engine
+from edge.cpu_engine import SmallNetwork, has_bf16
 from edge.records import Float32Array
 
 
@@ -19,9 +22,16 @@ def doubled(count: int) -> ov.Model:
     return ov.Model([op.result(op.multiply(rows, op.constant(np.float32(2))))], [rows])
 
 
-def test_there_is_one_core() -> None:
-    with ThreadPoolExecutor(2) as pool:
-        assert pool.submit(openvino_core).result() is openvino_core()
+def test_threads_that_ask_first_and_together_get_one_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow_core() -> object:
+        time.sleep(0.05)
+        return object()
+
+    monkeypatch.setattr(ov, "Core", slow_core)
+    monkeypatch.setattr(cpu_engine, "_core", functools.cache(cpu_engine._core.__wrapped__))
+    with ThreadPoolExecutor(8) as pool:
+        cores = list(pool.map(lambda _: cpu_engine.openvino_core(), range(8)))
+    assert len({id(core) for core in cores}) == 1
 
 
 @pytest.mark.parametrize(("level", "expected"), [("AVX2", False), (None, has_bf16())])
