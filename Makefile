@@ -26,7 +26,7 @@ lint: install
 	$(BIN)/deptry .
 
 test: lint
-	$(BIN)/pytest --cov --cov-report=term
+	$(BIN)/pytest --cov --cov-report=term --durations=15
 
 soak: install
 	$(BIN)/python -m benchmarks.soak

@@ -61,6 +61,7 @@ BACKBONES = (
     "wide_resnet50_2",
     "wide_resnet101_2",
 )
+_UNTRAINED = "untrained"  # the last pretraining
 _PIP_WEIGHTS = "efficientnet_lite0"
 _RANDOM = "random: its quality means nothing"
 _SAME_MISSES = 0.02
@@ -281,10 +282,12 @@ def _weights_for(backbone: str, base: Base) -> dict[str, Any]:
 def _pretraining_settings(base: Base) -> tuple[Setting, ...]:
     if not base.weights:
         raise ExportError("pretrainings: give the checkpoints to compare, each as --weights LABEL=FILE")
+    if _UNTRAINED in base.weights:
+        raise ExportError(f"--weights {_UNTRAINED}=…: random weights of that name are measured anyway; choose another")
     given = tuple(
         Setting(label, label, recipe={"weights": path, "random_seed": None}) for label, path in base.weights.items()
     )
-    untrained = Setting("untrained", "untrained", recipe={"weights": None, "random_seed": 0})
+    untrained = Setting(_UNTRAINED, _UNTRAINED, recipe={"weights": None, "random_seed": 0})
     return (*given, untrained)
 
 

@@ -96,6 +96,8 @@ def test_pretrainings_need_checkpoints_and_end_with_an_untrained_network(tmp_pat
     given = replace(base(tmp_path), weights={"imagenet": Path("a.pth"), "swsl": Path("b.pth")})
     labels = [setting.label for setting in EXPERIMENTS["pretrainings"].settings(given)]
     assert labels == ["imagenet", "swsl", "untrained"]
+    with pytest.raises(ExportError, match="choose another"):
+        EXPERIMENTS["pretrainings"].settings(replace(given, weights={"untrained": Path("c.pth")}))
 
 
 def test_a_network_without_weights_of_its_own_says_that_its_quality_means_nothing(tmp_path: Path) -> None:
