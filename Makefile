@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint soak clean
+.PHONY: install demo test lint soak campaigns clean
 
 install: $(STAMP)
 
@@ -30,6 +30,9 @@ test: lint
 
 soak: install
 	$(BIN)/python -m benchmarks.soak
+
+campaigns: install
+	$(BIN)/python -m benchmarks.campaigns
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .import_linter_cache

@@ -41,10 +41,10 @@ from benchmarks.parts import (
 from benchmarks.records import CaseResult, CompareResults, Limits, MatrixPeak, VariantResult, write_results
 from benchmarks.table import compare_tables
 from benchmarks.worker import Engine, Spec
-from edge.bundle import MANIFEST, Manifest, read_bundle
-from edge.cpu_engine import has_bf16
-from edge.ir import read_json
-from export.plots import save
+from edge.bundle.bundle import MANIFEST, Manifest, read_bundle
+from edge.engine.core import has_bf16
+from edge.files.schema import read_json
+from export.report.style import save
 
 RESULTS = ROOT / "benchmarks" / "results"
 WIDE = "wide_resnet50_2"

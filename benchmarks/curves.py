@@ -25,17 +25,20 @@ from benchmarks.materials import LARGE_BANK, PRETRAINED, ROOT, SMALL_BANK, Arith
 from benchmarks.parts import QUERIES, SEARCH_DIMENSION, embed_pictures, enlarge, narrow, timed
 from benchmarks.records import Curve, CurveLine, CurvePanel, CurvesResults, write_results
 from benchmarks.table import curve_tables
-from edge.bank import ExactBank, use_one_blas_thread
-from edge.bundle import read_bundle
-from edge.embedder import Embedder
-from edge.fast_bank import FastBank
-from edge.inspector import Inspector, InspectorOptions, Scorer
-from edge.ir import MODEL_BIN, MODEL_XML, Geometry, IrDescription, read_ir_description
-from edge.pictures import list_pictures, read_picture
-from edge.preprocess import inspected_region
+from edge.bundle.bundle import read_bundle
+from edge.bundle.ir import MODEL_BIN, MODEL_XML, Geometry, IrDescription, read_ir_description
+from edge.engine.embedder import Embedder
+from edge.engine.threads import use_one_blas_thread
+from edge.files.pictures import list_pictures, read_picture
+from edge.inspection.inspector import Inspector
+from edge.inspection.options import InspectorOptions
+from edge.inspection.preprocess import inspected_region
+from edge.inspection.scorer import Scorer
+from edge.normality.exact_bank import ExactBank
+from edge.normality.fast_bank import FastBank
 from edge.records import Float32Array, UInt8Array
-from export.ir_files import model_files
-from export.plots import save
+from export.conversion.ir_files import model_files
+from export.report.style import save
 
 _WARM_UP = 2
 

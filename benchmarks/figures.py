@@ -8,10 +8,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.records import CaseResult, Curve, VariantResult
-from export.metrics import Float64Array
+from export.metrics.detection import Float64Array
 
 # Same style, same bytes for the same figure: drawn by the very function that draws the evaluation's plots.
-from export.plots import FAINT, INK, OTHER_COLOUR, PALETTE, Drawing, Line, Panel, drawing, plot_sweep
+from export.report.style import FAINT, INK, OTHER_COLOUR, PALETTE, Drawing, drawing
+from export.report.sweep_plots import Line, Panel, plot_sweep
 
 _ROW, _REST, _WIDTH = 0.62, 1.35, 8.4  # inches: of one variant, of axis and legend, of the whole
 _BINS_PER_DECADE = 44

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from edge.inspector import Inspector
+from edge.inspection.inspector import Inspector
 from edge.records import Frame, FrameIdentity, UInt8Array
 
 _POLL_S = 0.05  # longest wait of an idle inspector before it looks whether time is up

@@ -13,8 +13,8 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
+from edge.inspection.anomaly_map import BLUR_SIGMA
 from edge.records import Float32Array, UInt8Array
-from edge.scoring import BLUR_SIGMA
 
 NEIGHBOURS = 9  # anomalib's default
 SCORE, MAP = 0, 1  # outputs

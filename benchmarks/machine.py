@@ -17,8 +17,8 @@ import openvino as ov
 from openvino import opset13
 
 from benchmarks.records import Machine, MatrixPeak
-from edge.bench import cpu_model
-from edge.cpu_engine import has_bf16
+from edge.engine.core import has_bf16
+from edge.health.usage import cpu_model
 from edge.records import Float32Array
 
 _ISA = ("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16",

@@ -20,8 +20,8 @@ import numpy as np
 import openvino as ov
 
 from benchmarks.graph import build_graph
-from edge.bundle import BANK, read_bundle
-from edge.ir import MODEL_XML, IrDescription, read_ir_description
+from edge.bundle.bundle import BANK, read_bundle
+from edge.bundle.ir import MODEL_XML, IrDescription, read_ir_description
 from edge.records import Float32Array
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -14,14 +14,15 @@ import numpy as np
 
 from benchmarks.materials import BIN, PATCHES, PRETRAINED, Case, Materials
 from benchmarks.records import CoresetResult, Latency, SearchResult, ServiceStart
-from edge.bank import ExactBank, use_one_blas_thread
-from edge.embedder import Embedder
-from edge.fast_bank import FastBank
-from edge.ir import MODEL_BIN, MODEL_XML
-from edge.pictures import list_pictures, read_picture
-from edge.preprocess import inspected_region, prepare
+from edge.bundle.ir import MODEL_BIN, MODEL_XML
+from edge.engine.embedder import Embedder
+from edge.engine.threads import use_one_blas_thread
+from edge.files.pictures import list_pictures, read_picture
+from edge.inspection.preprocess import inspected_region, prepare
+from edge.normality.exact_bank import ExactBank
+from edge.normality.fast_bank import FastBank
 from edge.records import Box, Float32Array, Int64Array
-from export.coreset import project, select_greedy
+from export.teaching.coreset import project, select_greedy
 
 # The target of the search: queries of one frame at 224², the bank that is 10 % of MVTec AD bottle, the authors' size.
 QUERIES, SEARCH_VECTORS, SEARCH_DIMENSION = 784, 16_385, 1024

@@ -11,9 +11,9 @@ from typing import Literal, Self
 import numpy as np
 from pydantic import Field
 
-from edge.atomic import write_file
 from edge.errors import ExportError
-from edge.ir import Strict
+from edge.files.atomic import write_file
+from edge.files.schema import Strict
 
 _NUMBERS = re.compile(r"\[\s+([-+.,\deE\s]+?)\s+\]")
 RATIO_LOW, RATIO_HIGH = 5.0, 95.0  # percentiles of the ratios of single rounds

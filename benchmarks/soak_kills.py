@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from edge.bundle import read_bundle
+from edge.bundle.bundle import read_bundle
 from tests.faults.broker import BrokerProcess
 from tests.faults.campaign import Outcome, Plan, run_campaign
 from tests.faults.station import Station

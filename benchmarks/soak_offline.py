@@ -16,9 +16,9 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.soak_kills import line_settings
-from edge.bundle import read_bundle
-from edge.pictures import write_picture
-from edge.sources.simulated import draw_part
+from edge.bundle.bundle import read_bundle
+from edge.files.pictures import write_picture
+from edge.sources.simulated.source import draw_part
 from tests.faults.books import read_books
 from tests.faults.broker import BrokerProcess, Entry
 from tests.faults.ledger import Findings, audit, key_of

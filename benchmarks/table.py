@@ -22,9 +22,9 @@ from benchmarks.records import (
     VariantResult,
     ratio,
 )
-from edge.atomic import write_file
 from edge.errors import ExportError
-from edge.ir import read_json
+from edge.files.atomic import write_file
+from edge.files.schema import read_json
 
 README, PERFORMANCE = ROOT / "README.md", ROOT / "docs" / "performance.md"
 _RIVALS = ("graph-f32", "graph-bf16")

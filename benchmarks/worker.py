@@ -60,7 +60,7 @@ class GraphLine:
 
     def __init__(self, spec: Spec) -> None:
         from benchmarks.graph import CompiledGraph  # noqa: PLC0415 — a start is timed: each engine loads its own
-        from edge.preprocess import make_scratch, prepare  # noqa: PLC0415
+        from edge.inspection.preprocess import make_scratch, prepare  # noqa: PLC0415
         from edge.records import Box  # noqa: PLC0415
 
         self._prepare, self._box = prepare, Box
@@ -98,9 +98,10 @@ class PatchlineLine:
     """A bundle by Patchline's own inspector; `plain` searches exactly and makes a map of every frame."""
 
     def __init__(self, spec: Spec) -> None:
-        from edge.bank import use_one_blas_thread  # noqa: PLC0415 — see GraphLine
-        from edge.bundle import read_bundle  # noqa: PLC0415
-        from edge.inspector import Inspector, InspectorOptions  # noqa: PLC0415
+        from edge.bundle.bundle import read_bundle  # noqa: PLC0415
+        from edge.engine.threads import use_one_blas_thread  # noqa: PLC0415
+        from edge.inspection.inspector import Inspector  # noqa: PLC0415
+        from edge.inspection.options import InspectorOptions  # noqa: PLC0415
 
         use_one_blas_thread()  # as the service does
         self._plain = spec.engine == "plain"
@@ -124,7 +125,7 @@ class PatchlineLine:
     def measure_throughput(self, pictures: Sequence[Any], seconds: float) -> tuple[float, int]:
         """See `Line.measure_throughput`: throughput mode, one frame more than are inspected at a time."""
         from benchmarks.flight import fly  # noqa: PLC0415 — not part of a start
-        from edge.inspector import Inspector  # noqa: PLC0415
+        from edge.inspection.inspector import Inspector  # noqa: PLC0415
 
         team = self._team = self._team or Inspector(self._bundle, replace(self._options, mode="throughput")).team()
         fps, _ = fly(team, pictures, cameras=len(team) + 1, seconds=seconds, want_map=self._plain)
@@ -175,7 +176,7 @@ def _peak_memory_mb() -> float:
 
 
 def _read(directory: str, limit: int | None = None) -> list[Any]:
-    from edge.pictures import list_pictures, read_picture  # noqa: PLC0415 — see GraphLine
+    from edge.files.pictures import list_pictures, read_picture  # noqa: PLC0415 — see GraphLine
 
     return [read_picture(path) for path in islice(list_pictures(directory), limit)]
 

@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 from demo.broker import EmbeddedBroker
-from edge.bundle import read_bundle
+from edge.bundle.bundle import read_bundle
 from edge.errors import BundleError
-from edge.settings import Settings
-from edge.settings_file import load_settings
-from edge.sources.simulated import draw_part, part_id, truth
+from edge.settings.file import load_settings
+from edge.settings.tree import Settings
+from edge.sources.simulated.source import draw_part, part_id, truth
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "demo.toml"

@@ -14,25 +14,26 @@ import typer
 from rich.console import Console
 
 from edge import __version__
-from edge.atomic import write_file
 from edge.audit.report import conclusion, text_lines
 from edge.audit.run import AuditOptions, run_audit, write_report
-from edge.bench import print_report, run_bench
-from edge.bundle import Bundle, read_bundle
+from edge.bundle.bundle import Bundle, read_bundle
 from edge.errors import AuditError, SettingsError, SourceError
-from edge.inspector import Inspector, InspectorOptions
-from edge.logs import set_up_logging
-from edge.messages import encode, verdict_payload
-from edge.offline import inspect_pictures, plan_outputs
-from edge.pictures import list_pictures, read_picture
-from edge.process import default_cache_dir
-from edge.recording import record_frames
+from edge.files.atomic import write_file
+from edge.files.pictures import list_pictures, read_picture
+from edge.files.places import default_cache_dir
+from edge.health.logs import set_up_logging
+from edge.inspection.golden import run_golden
+from edge.inspection.inspector import Inspector
+from edge.inspection.options import InspectorOptions
+from edge.line.service import inspector_options, run_service
+from edge.protocol.messages import encode, verdict_payload
 from edge.records import Verdict
-from edge.selftest import run_golden
-from edge.service import inspector_options, run_service
-from edge.settings_file import load_settings
+from edge.settings.file import load_settings
 from edge.sources import open_source
 from edge.terminal import complain, phase, run_app, say
+from edge.tools.bench import print_report, run_bench
+from edge.tools.capture_pictures import record_frames
+from edge.tools.inspect_pictures import inspect_pictures, plan_outputs
 
 app = typer.Typer(
     add_completion=False,

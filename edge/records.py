@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -155,3 +156,25 @@ class Message:
     user_properties: tuple[tuple[str, str], ...] = ()
     expiry_s: int | None = None  # the broker forgets it after so many seconds; None: never
     correlation: bytes = b""  # of the request that this answers
+
+
+Scalar = int | float | str
+
+
+class Severity(StrEnum):
+    """How urgent an alarm is."""
+
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+Search = Literal["exact", "fast"]
+
+
+Precision = Literal["f32", "bf16", "f16"]
+
+
+Mode = Literal["latency", "throughput"]
+
+
+Values = dict[str, int | float | str]

@@ -9,14 +9,15 @@ from typing import Any
 
 import pytest
 
-from edge.bundle import MANIFEST, Manifest, compute_identity
-from edge.ir import Geometry, hash_bytes, read_json
-from edge.pictures import write_picture
+from edge.bundle.bundle import MANIFEST, Manifest, compute_identity
+from edge.bundle.ir import Geometry
+from edge.files.pictures import write_picture
+from edge.files.schema import hash_bytes, read_json
 from edge.records import Frame, FrameIdentity, UInt8Array
-from edge.sources.simulated import SimulatedPart, draw_part
-from export.convert import ConvertOptions, convert
-from export.teach import TeachOptions, teach
-from export.weights import WeightsChoice
+from edge.sources.simulated.source import SimulatedPart, draw_part
+from export.conversion.convert import ConvertOptions, convert
+from export.conversion.weights import WeightsChoice
+from export.teaching.teach import TeachOptions, teach
 
 FRAME_SIZE = (192, 256)  # height, width: not square, so that a mixed-up axis shows
 GOOD_PARTS = 30

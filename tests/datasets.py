@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge.pictures import write_picture
+from edge.files.pictures import write_picture
 from tests.bundles import UNSEEN, draw_defective, draw_good
 
 TAUGHT = 20

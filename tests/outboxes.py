@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from edge.outbox.outbox import Outbox
-from edge.outbox.records import Entry, Kind, OutboxLimits
+from edge.delivery.outbox.outbox import Outbox
+from edge.delivery.outbox.records import Entry, Kind, OutboxLimits
 from edge.records import Message
 
 ROOMY = OutboxLimits(min_free_bytes=0, ballast_bytes=64 * 1024)

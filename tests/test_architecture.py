@@ -16,8 +16,9 @@ print(*sorted({name.split(".")[0] for name in sys.modules} & {"torch", "export",
 
 EXPORT_WITHOUT_TORCH = """
 import sys
-import export.calibrate, export.cli, export.coreset, export.evaluate, export.goodness, export.metrics, export.teach
-import export.cli_evaluate, export.ensemble, export.fetch, export.gallery, export.summary
+import export.cli.main, export.datasets.fetch, export.metrics.detection, export.teaching.picture_checks
+import export.evaluation.ensemble, export.evaluation.evaluate, export.evaluation.gallery, export.evaluation.summary
+import export.teaching.calibrate, export.teaching.coreset, export.teaching.teach
 print(*sorted({name.split(".")[0] for name in sys.modules} & {"torch", "nncf", "matplotlib", "jinja2"}))
 """
 

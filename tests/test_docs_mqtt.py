@@ -14,25 +14,18 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from edge.alarms import AlarmCode, Alarms, Facts
+from edge.delivery.outbox.database import message_bytes
 from edge.errors import AuditError
-from edge.messages import (
-    MAX_VERDICT_BYTES,
-    Severity,
-    StationTopics,
-    Status,
-    alarm_message,
-    crop_messages,
-    tombstone_message,
-    verdict_message,
-)
-from edge.outbox.database import message_bytes
-from edge.records import Box, Crop, Defect, FrameIdentity, Outcome, Reason, Verdict
-from edge.settings import AlarmSettings, MqttSettings, OutboxSettings, Settings
+from edge.health.alarms import AlarmCode, Alarms, Facts
+from edge.protocol.messages import MAX_VERDICT_BYTES, alarm_message, crop_messages, tombstone_message, verdict_message
+from edge.protocol.topics import StationTopics, Status
+from edge.records import Box, Crop, Defect, FrameIdentity, Outcome, Reason, Severity, Verdict
+from edge.settings.sections import AlarmSettings, MqttSettings, OutboxSettings
+from edge.settings.tree import Settings
 from tests.brokers import EmbeddedBroker, Subscriber
-from tests.edge.test_service import running, write_settings
+from tests.edge.line.test_service import running, write_settings
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 SCHEMA = json.loads((ROOT / "edge" / "verdict.schema.json").read_text(encoding="utf-8"))
 TOPICS = StationTopics(root="patchline", site="plant1", line="line1", name="station1")

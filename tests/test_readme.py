@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.bundles import FRAME_SIZE
+from tests.places import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BIN = Path(sys.executable).parent
 # No camera, no network and little time in a test: the same commands on a smaller job.

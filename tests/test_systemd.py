@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.places import ROOT
+
 UNIT = ROOT / "systemd" / "patchline-edge.service"
 WORST_SCORE = 1.5  # "OK" by systemd-analyze; lower is better
 
@@ -48,7 +49,7 @@ def test_systemd_understands_every_line(tmp_path: Path) -> None:
 
 
 def test_stop_time_out_leaves_time_to_drain() -> None:
-    from edge.settings import ServiceSettings
+    from edge.settings.sections import ServiceSettings
 
     service = read_unit()["Service"]
     assert float(service["TimeoutStopSec"]) > ServiceSettings().drain_timeout_s

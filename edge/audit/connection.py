@@ -18,8 +18,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.audit.messages import Heard
-from edge.mqtt.driven import DrivenClient, mqtt_properties, take_leave
-from edge.settings import MqttSettings
+from edge.publishers.mqtt.client import DrivenClient, mqtt_properties, take_leave
+from edge.settings.sections import MqttSettings
 
 _FAREWELL_S = 2.0
 _MOST_PACKETS = 500  # read in one turn, so that acknowledging and showing are not put off for ever

@@ -18,7 +18,7 @@ from edge.audit.messages import (
     Unusable,
     read_message,
 )
-from edge.messages import Status
+from edge.protocol.topics import Status
 
 MAX_STATIONS = 1000
 MAX_EPOCHS = 1000  # of one station

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge.messages import MAX_VERDICT_BYTES, SCHEMA_VERSION, Status, verdict_id
+from edge.protocol.messages import MAX_VERDICT_BYTES, SCHEMA_VERSION, verdict_id
+from edge.protocol.topics import Status
 from edge.records import Outcome, Reason
-from edge.settings import TOPIC_LEVEL
+from edge.settings.sections import TOPIC_LEVEL
 
 BASE_LEVELS = 4  # <root>/<site>/<line>/<station>
 # What an audit subscribes to, below the base. `/verdict/last`, `/health` and `/cmd` promise nothing.

@@ -26,15 +26,16 @@ from paho.mqtt.reasoncodes import ReasonCode
 from rich.console import Console
 from rich.live import Live
 
-from edge.atomic import write_file
 from edge.audit.connection import Goodbye, Session, Subscribed, Subscription, Welcome
 from edge.audit.ledger import Expectation, Ledger
 from edge.audit.messages import BASE_LEVELS, CROP_SUFFIX, SUFFIXES, Heard
 from edge.audit.report import Report, live_table, make_report, status_line
 from edge.audit.store import LedgerFile
 from edge.errors import DeliveryError, SettingsError
-from edge.mqtt.credentials import explain, read_password, tls_context
-from edge.settings import TOPIC_LEVEL, Settings
+from edge.files.atomic import write_file
+from edge.publishers.mqtt.credentials import explain, read_password, tls_context
+from edge.settings.sections import TOPIC_LEVEL
+from edge.settings.tree import Settings
 from edge.terminal import say
 
 _TICK_S = 0.2  # longest wait for the network without a look at whether to stop

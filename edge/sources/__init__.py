@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from edge.settings import SourceKind, SourceSettings
+from edge.settings.sections import SourceKind, SourceSettings
 from edge.sources.base import Source
 from edge.sources.camera import CameraSource
 from edge.sources.files import open_files
-from edge.sources.simulated import open_simulated
+from edge.sources.simulated.source import open_simulated
 from edge.sources.video import open_video
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from edge.errors import SourceError
 from edge.records import Frame, FrameIdentity, UInt8Array
-from edge.settings import SourceSettings
+from edge.settings.sections import SourceSettings
 from edge.sources.address import parse_address
 from edge.sources.base import SourceState
 from edge.sources.capture import Capture, CaptureOpener, OpenCvCapture, WrongSizeError, wishes

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import SourceError
-from edge.pictures import list_pictures, read_picture
+from edge.files.pictures import list_pictures, read_picture
 from edge.records import UInt8Array
-from edge.settings import SourceSettings
+from edge.settings.sections import SourceSettings
 from edge.sources.pace import PacedSource, Picture
 
 log = logging.getLogger("patchline.source")

@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.errors import SourceError
 from edge.records import UInt8Array
-from edge.settings import SourceSettings
+from edge.settings.sections import SourceSettings
 from edge.sources.pace import PacedSource, Picture
 
 log = logging.getLogger("patchline.source")

@@ -6,7 +6,7 @@ from benchmarks.compare import available_arithmetics, best_arithmetic, with_shar
 from benchmarks.contest import Variant
 from benchmarks.curves import on_cores
 from benchmarks.worker import Spec
-from edge.cpu_engine import has_bf16
+from edge.engine.core import has_bf16
 from tests.benchmarks.made_results import make_case
 
 

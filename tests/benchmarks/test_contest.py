@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.contest import COUNTED, Samples, Variant, Worker, compete, conclude
 from benchmarks.worker import Engine, Spec
-from edge.bundle import read_bundle
-from edge.inspector import Inspector
-from edge.pictures import list_pictures, read_picture
+from edge.bundle.bundle import read_bundle
+from edge.files.pictures import list_pictures, read_picture
+from edge.inspection.inspector import Inspector
 from tests.bundles import make_frame
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.curves import resize_ir
-from edge.ir import MODEL_BIN, MODEL_XML, Geometry, read_ir_description
-from export.convert import ConvertOptions, convert
-from export.ir_files import load_model, run_model
-from export.pictures_drawn import draw_pictures
+from edge.bundle.ir import MODEL_BIN, MODEL_XML, Geometry, read_ir_description
+from export.conversion.convert import ConvertOptions, convert
+from export.conversion.drawn_pictures import draw_pictures
+from export.conversion.ir_files import load_model, run_model
 
 SIDE = 96
 

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from benchmarks.figures import draw_curve, draw_latencies
-from export.plots import Drawing, save
+from export.report.style import Drawing, save
 from tests.benchmarks.made_results import make_case, make_curves
 
 

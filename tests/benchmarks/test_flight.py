@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.flight import fly
-from edge.bundle import read_bundle
-from edge.inspector import Inspector, InspectorOptions
+from edge.bundle.bundle import read_bundle
+from edge.inspection.inspector import Inspector
+from edge.inspection.options import InspectorOptions
 from tests.bundles import draw_good
 
 

@@ -9,8 +9,8 @@ import pytest
 from openvino import opset13 as op
 
 from benchmarks.graph import NEIGHBOURS, CompiledGraph, build_graph
+from edge.inspection.anomaly_map import BLUR_SIGMA
 from edge.records import Float32Array, UInt8Array
-from edge.scoring import BLUR_SIGMA
 
 GRID, SIZE, VECTORS = (6, 8), (48, 64), 30
 

@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.machine import best_peaks, describe_machine, matrix_peak
 from benchmarks.records import MatrixPeak
-from edge.cpu_engine import has_bf16
+from edge.engine.core import has_bf16
 
 SMALL = (256,)
 

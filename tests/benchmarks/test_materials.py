@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.materials import Materials
-from edge.pictures import list_pictures
+from edge.files.pictures import list_pictures
 
 
 def test_pictures_are_made_once_and_kept(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.parts import enlarge, narrow, select_plainly
-from export.coreset import select_greedy
+from export.teaching.coreset import select_greedy
 
 
 def test_the_plain_loop_picks_what_ours_picks() -> None:

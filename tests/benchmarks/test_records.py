@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.records import CompareResults, Latency, ratio, write_results
 from edge.errors import ExportError
-from edge.ir import read_json
+from edge.files.schema import read_json
 from tests.benchmarks.made_results import latency, make_compare
 
 

@@ -17,12 +17,12 @@ from typing import Self
 
 from tests.faults.broker_log import Entry, EntryKind, Log, parse_lines
 from tests.faults.broker_server import Manners, Refusal, bind
+from tests.places import ROOT
 
 __all__ = ["BrokerProcess", "Entry", "EntryKind", "Log", "Manners", "Refusal"]
 
 HOST = "127.0.0.1"
 PATIENCE_S = 30.0
-REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 class BrokerProcess:
@@ -57,7 +57,7 @@ class BrokerProcess:
         assert self._process is None, "the broker runs already"
         self.manners = manners or self.manners
         command = [sys.executable, "-m", "tests.faults.broker_server", self.host, str(self.port), str(self.path)]
-        self._process = subprocess.Popen([*command, self.manners.encoded()], cwd=REPOSITORY, stdout=subprocess.PIPE)
+        self._process = subprocess.Popen([*command, self.manners.encoded()], cwd=ROOT, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"listening\n", "the broker does not start"
 

@@ -2,7 +2,7 @@
 
 Passed if verdicts go on being committed meanwhile, if the silence is noticed by the keep-alive, if the watchdog is
 fed (a restart would mend nothing), and if everything is received in order once the broker goes on.
-(`tests/edge/mqtt/test_publisher.py` freezes mosquitto under the publisher alone.)
+(`tests/edge/publishers/mqtt/test_publisher.py` freezes mosquitto under the publisher alone.)
 """
 
 from __future__ import annotations

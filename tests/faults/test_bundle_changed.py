@@ -1,7 +1,7 @@
 """Fault 15: a bundle changed by one byte.
 
 Passed if the service refuses to start, names the file, exits with 3 and says nothing to the broker.
-(`tests/edge/test_bundle.py` changes a byte in every file.)
+(`tests/edge/bundle/test_bundle.py` changes a byte in every file.)
 """
 
 from __future__ import annotations

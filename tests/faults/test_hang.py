@@ -1,7 +1,7 @@
 """Fault 12: a hang in capture, inference or network.
 
-Passed if systemd's watchdog is withheld, which makes it restart the service. (`tests/edge/test_service.py` hangs the
-publishing.)
+Passed if systemd's watchdog is withheld, which makes it restart the service. (`tests/edge/line/test_service.py` hangs
+the publishing.)
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.pictures import write_picture
+from edge.files.pictures import write_picture
 from tests.bundles import draw_good
-from tests.edge.test_service import is_silent
+from tests.edge.line.test_service import is_silent
 from tests.faults.broker import BrokerProcess
 from tests.faults.conftest import MakeStation
 from tests.faults.faulty import FaultyLibrary, standing_still

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge.pictures import write_picture
+from edge.files.pictures import write_picture
 from tests.bundles import draw_good
 from tests.faults.books import read_books
 from tests.faults.broker import BrokerProcess

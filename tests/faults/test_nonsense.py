@@ -1,7 +1,7 @@
 """Fault 13: an exception in a callback, made by a peer that talks nonsense.
 
 Passed if the network thread lives, the service connects anew and nothing is lost. (The receiver of receipts fails in
-`tests/edge/mqtt/test_publisher.py`.)
+`tests/edge/publishers/mqtt/test_publisher.py`.)
 """
 
 from __future__ import annotations

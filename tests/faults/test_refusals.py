@@ -2,7 +2,7 @@
 
 Passed if every verdict is received, whatever becomes of its crops; if what is refused for good is kept as a dead
 letter and what is refused for now is sent again; if refusals make no endless reconnecting, and a refused connection
-is never online. (`tests/edge/mqtt/test_publisher.py` looks at each under the publisher alone.)
+is never online. (`tests/edge/publishers/mqtt/test_publisher.py` looks at each under the publisher alone.)
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Fault 9: SIGTERM under load. Every frame that was captured is answered and received, `/status` says `stopped`, and
-the exit code is 0. (`tests/edge/test_service.py` does the same against the brokers that the project promises.)
+the exit code is 0. (`tests/edge/line/test_service.py` does the same against the brokers that the project promises.)
 """
 
 from __future__ import annotations

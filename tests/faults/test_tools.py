@@ -17,10 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from edge.messages import StationTopics, verdict_message
-from edge.mqtt.publisher import MqttPublisher
+from edge.protocol.messages import verdict_message
+from edge.protocol.topics import StationTopics
+from edge.publishers.mqtt.publisher import MqttPublisher
 from edge.records import FrameIdentity, Outcome, Verdict
-from edge.settings import MqttSettings
+from edge.settings.sections import MqttSettings
 from tests.brokers import wait_until
 from tests.faults.broker import BrokerProcess, EntryKind, Log, Manners, Refusal
 from tests.faults.faulty import FaultyLibrary, standing_still

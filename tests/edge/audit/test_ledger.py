@@ -8,9 +8,10 @@ import pytest
 
 from edge.audit.ledger import MAX_STATIONS, Expectation, Ledger
 from edge.audit.messages import Heard
-from edge.messages import Severity, StationTopics, Status, alarm_message, status_message, verdict_message
-from edge.records import Message, Verdict
-from tests.edge.test_messages import FAIL, PASS, TOPICS
+from edge.protocol.messages import alarm_message, status_message, verdict_message
+from edge.protocol.topics import StationTopics, Status
+from edge.records import Message, Severity, Verdict
+from tests.edge.protocol.test_messages import FAIL, PASS, TOPICS
 
 CAPTURED_AT_S = PASS.identity.captured_at_s
 

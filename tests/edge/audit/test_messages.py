@@ -20,9 +20,7 @@ from edge.audit.messages import (
     Unusable,
     read_message,
 )
-from edge.messages import (
-    Severity,
-    Status,
+from edge.protocol.messages import (
     alarm_message,
     crop_messages,
     mark_backlog,
@@ -32,8 +30,9 @@ from edge.messages import (
     verdict_payload,
     without_crop,
 )
-from edge.records import Message, Outcome, Reason, Verdict
-from tests.edge.test_messages import CROP, FAIL, NO_RESULT, PASS, TOPICS, VALIDATOR, verdicts
+from edge.protocol.topics import Status
+from edge.records import Message, Outcome, Reason, Severity, Verdict
+from tests.edge.protocol.test_messages import CROP, FAIL, NO_RESULT, PASS, TOPICS, VALIDATOR, verdicts
 
 BASE = TOPICS.base
 TOMBSTONE = {"v": 1, "station": "station_7", "epoch": 5, "first": 10, "last": 12, "count": 3, "reason": "evicted"}

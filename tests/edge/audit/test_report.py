@@ -11,9 +11,10 @@ from rich.console import Console
 from edge.audit.ledger import Expectation, Ledger
 from edge.audit.messages import Heard
 from edge.audit.report import Report, conclusion, live_table, make_report, status_line, text_lines
-from edge.messages import Severity, Status, alarm_message, crop_messages, status_message, verdict_message
-from edge.records import Message
-from tests.edge.test_messages import FAIL, NO_RESULT, PASS, TOPICS
+from edge.protocol.messages import alarm_message, crop_messages, status_message, verdict_message
+from edge.protocol.topics import Status
+from edge.records import Message, Severity
+from tests.edge.protocol.test_messages import FAIL, NO_RESULT, PASS, TOPICS
 
 
 def filled(*messages: Message, expectation: Expectation | None = None) -> Ledger:

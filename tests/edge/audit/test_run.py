@@ -23,12 +23,13 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from edge.audit.report import Report, text_lines
 from edge.audit.run import AuditOptions, run_audit
 from edge.errors import DeliveryError, PatchlineError, SettingsError
-from edge.messages import crop_messages, tombstone_message, verdict_message
-from edge.mqtt.publisher import MqttPublisher
+from edge.protocol.messages import crop_messages, tombstone_message, verdict_message
+from edge.publishers.mqtt.publisher import MqttPublisher
 from edge.records import Message, Verdict
-from edge.settings import MqttSettings, Settings, StationSettings
+from edge.settings.sections import MqttSettings, StationSettings
+from edge.settings.tree import Settings
 from tests.brokers import HOST, Broker, Certificates, Mosquitto, Subscriber, wait_until
-from tests.edge.test_messages import FAIL, NO_RESULT, PASS, TOPICS
+from tests.edge.protocol.test_messages import FAIL, NO_RESULT, PASS, TOPICS
 
 StartMosquitto = Callable[..., Mosquitto]
 EDGE = Path(sys.executable).parent / "patchline-edge"

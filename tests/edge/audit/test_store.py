@@ -12,9 +12,10 @@ from edge.audit.messages import Heard
 from edge.audit.report import make_report
 from edge.audit.store import LedgerFile
 from edge.errors import SettingsError
-from edge.messages import Severity, Status, alarm_message, crop_messages, status_message, verdict_message
-from edge.records import Message
-from tests.edge.test_messages import FAIL, NO_RESULT, PASS, TOPICS
+from edge.protocol.messages import alarm_message, crop_messages, status_message, verdict_message
+from edge.protocol.topics import Status
+from edge.records import Message, Severity
+from tests.edge.protocol.test_messages import FAIL, NO_RESULT, PASS, TOPICS
 
 NOTHING = Expectation()
 

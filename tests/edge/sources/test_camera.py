@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edge.errors import SourceError
 from edge.records import Frame, UInt8Array
-from edge.settings import SourceKind, SourceSettings
+from edge.settings.sections import SourceKind, SourceSettings
 from edge.sources import open_source
 from edge.sources.address import Address
 from edge.sources.base import Source, SourceState

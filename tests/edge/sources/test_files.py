@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from edge.errors import SourceError
-from edge.pictures import write_picture
+from edge.files.pictures import write_picture
 from edge.records import Frame
-from edge.settings import SourceKind, SourceSettings
+from edge.settings.sections import SourceKind, SourceSettings
 from edge.sources import open_source
 from edge.sources.base import Source, SourceState
 

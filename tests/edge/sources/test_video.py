@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.errors import SourceError
-from edge.settings import SourceKind, SourceSettings
+from edge.settings.sections import SourceKind, SourceSettings
 from edge.sources import open_source
 from edge.sources.base import SourceState
 

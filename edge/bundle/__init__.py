@@ -1,0 +1,1 @@
+"""What is taught, as files: `ir` is a network's directory, `bundle` a product's; both are verified as they are read."""

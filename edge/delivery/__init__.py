@@ -1,0 +1,1 @@
+"""Verdicts on their way to those who listen: `delivery` drives it, `stored` through the outbox, `direct` without."""

@@ -1,0 +1,108 @@
+"""The outbox's tables, and what makes a file a sound outbox database."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+from edge.delivery.outbox.files import sync_directory
+
+SUFFIXES = ("", "-wal", "-shm", "-journal")  # of the files that make up one database
+COLUMNS = (
+    "kind, epoch, seq, topic, payload, file, size, qos, retain, content_type, user_properties, expiry_s, committed_at"
+)
+
+_MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#magic_header_string
+_VERSION = 1  # of the tables
+_APPLICATION = 0x504C4F42  # "PLOB": tells whose database it is
+
+_DEFINITIONS = """
+    kind TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
+    file TEXT NOT NULL, size INTEGER NOT NULL, qos INTEGER NOT NULL, retain INTEGER NOT NULL,
+    content_type TEXT NOT NULL, user_properties TEXT NOT NULL, expiry_s INTEGER, committed_at REAL NOT NULL"""
+_SCHEMA = (
+    """CREATE TABLE state (
+    id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
+    evicted_verdicts INTEGER NOT NULL, evicted_crops INTEGER NOT NULL, evicted_dead_letters INTEGER NOT NULL)""",
+    f"CREATE TABLE messages (id INTEGER PRIMARY KEY AUTOINCREMENT,{_DEFINITIONS})",
+    "CREATE INDEX crops ON messages (id) WHERE kind = 'crop'",
+    "CREATE INDEX others ON messages (topic) WHERE kind = 'other'",
+    f"""CREATE TABLE dead_letters (id INTEGER PRIMARY KEY,{_DEFINITIONS},
+    reason_code INTEGER NOT NULL, buried_at REAL NOT NULL)""",
+    """CREATE TABLE tombstones (id INTEGER PRIMARY KEY AUTOINCREMENT,
+    epoch INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, count INTEGER NOT NULL)""",
+)
+
+
+class DamagedError(Exception):
+    """A file is not a sound outbox database. Never leaves the outbox, which sets the file aside."""
+
+
+def create_database(path: Path, epoch: int, *, last_row_id: int, last_tombstone_id: int) -> None:
+    """Write an empty database, so that `path` is there whole or not at all.
+
+    Args:
+        path: nothing is there.
+        epoch: of the verdicts to come, which are numbered from 1.
+        last_row_id: rows are numbered from the next one, so that a late answer to a row of the database that was
+            replaced never settles one of the new one.
+        last_tombstone_id: the same for tombstones.
+
+    Raises:
+        sqlite3.Error: the disk refuses.
+        OSError: the disk refuses.
+    """
+    unfinished = path.with_name(f"{path.name}.new")
+    for suffix in SUFFIXES:
+        unfinished.with_name(unfinished.name + suffix).unlink(missing_ok=True)  # of a kill in mid-creation
+    with contextlib.closing(sqlite3.connect(unfinished, isolation_level=None)) as connection:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("BEGIN")
+        for statement in _SCHEMA:
+            connection.execute(statement)
+        connection.execute("INSERT INTO state VALUES (1, ?, 0, 0, 0, 0)", (epoch,))
+        numbers = [("messages", last_row_id), ("tombstones", last_tombstone_id)]
+        connection.executemany("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", numbers)
+        connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute(f"PRAGMA user_version = {_VERSION}")
+        connection.execute("COMMIT")
+    unfinished.replace(path)
+    sync_directory(path.parent)
+
+
+def check_magic(path: Path) -> None:
+    """Look at the first bytes: SQLite would take an empty file for a new database, and delete its log.
+
+    Raises:
+        DamagedError: it is no SQLite database.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as stream:
+        if stream.read(len(_MAGIC)) != _MAGIC:
+            raise DamagedError("file is not a database")
+
+
+def verify(connection: sqlite3.Connection) -> None:
+    """Read the whole database once.
+
+    Raises:
+        DamagedError: it is not an outbox, or not a sound one.
+        sqlite3.Error: it is damaged, or the disk refuses.
+    """
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if (application, version) != (_APPLICATION, _VERSION):
+        raise DamagedError(
+            f"expected application {_APPLICATION:#x}, version {_VERSION}, got {application:#x}, {version}"
+        )
+    found = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
+    if not found.issuperset(_SCHEMA):
+        raise DamagedError("its tables are not those of an outbox")
+    (complaint,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if complaint != "ok":
+        raise DamagedError(str(complaint))
+    for table in ("state", "sqlite_sequence"):
+        if not connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]:  # noqa: S608 — our own names
+            raise DamagedError(f"its table {table} is empty")

@@ -1,0 +1,382 @@
+"""From the outbox to the broker: one thread that hands stored messages over and forgets them once they are answered.
+
+At most a window of messages is with the broker or answered and not yet forgotten, so that a kill repeats no more than
+that. What the broker has is deleted, what it refuses for good goes to the dead letters; temporary refusals and lost
+connections are the publisher's affair, which keeps what it took. What is read from the outbox is small, whatever waits
+there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from time import monotonic, sleep
+
+from edge.delivery.outbox.outbox import Outbox
+from edge.delivery.outbox.records import Kind, Tombstone
+from edge.delivery.send_order import Lineup, Turn
+from edge.errors import OutboxError
+from edge.health.supervision import Heartbeat
+from edge.protocol.messages import announces_crop, last_message, mark_backlog, tombstone_message, without_crop
+from edge.protocol.topics import StationTopics
+from edge.publishers.base import Receipt
+from edge.publishers.mqtt.connection import packet_bytes
+from edge.publishers.mqtt.publisher import Link, MqttPublisher
+from edge.publishers.mqtt.reasons import OF_ONE_MESSAGE
+from edge.records import Message, Values
+from edge.settings.sections import MqttSettings, OutboxSettings
+
+log = logging.getLogger("patchline.pump")
+
+TICK_S = 0.1  # longest sleep: how late a new connection may be noticed
+SETTLE_AFTER_S = 0.1  # answers are gathered for so long, because forgetting them takes a flush to disk
+TOMBSTONES_EVERY_S = 1.0
+RETRY_S = 1.0  # after the disk has refused
+GRACE_S = 3.0  # how long `flush` waits for a broker that is away
+MAX_TOMBSTONES = 1000  # as many as an outbox has
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class _Sent:
+    """What the publisher took: a row or a tombstone."""
+
+    message: Message
+    row_id: int = 0  # 0: a tombstone
+    tombstone_id: int = 0
+    is_verdict: bool = False
+
+
+class Pump:
+    """Runs from `start` to `close`; `publisher` is there from the beginning."""
+
+    def __init__(self, outbox: Outbox, topics: StationTopics, settings: OutboxSettings, mqtt: MqttSettings) -> None:
+        """Begin to connect.
+
+        Args:
+            outbox: where messages wait; may be appended to from other threads.
+            topics: the station.
+            settings: the order of sending.
+            mqtt: the broker; its window bounds what a kill repeats.
+
+        Raises:
+            SettingsError: a certificate, key or password file cannot be used.
+        """
+        self.heartbeat = Heartbeat()
+        self._outbox = outbox
+        self._topics = topics
+        self._settings = settings
+        self._window = mqtt.window
+        self._publish_last = mqtt.publish_last
+        self._receipts: queue.SimpleQueue[Receipt] = queue.SimpleQueue()
+        self._awake = threading.Event()
+        self._closing = threading.Event()
+        self._close_by_s = 0.0
+
+        self._lineup = self._new_lineup()  # the pump's thread only, as all of these
+        self._link_number = 0
+        self._sent: dict[int, _Sent] = {}  # by the identity of the message
+        self._accepted: list[int] = []  # rows to be settled
+        self._accepted_stones: list[int] = []  # tombstones to be settled
+        self._refused: list[tuple[int, int]] = []  # rows to be buried, with reason codes
+        self._outstanding: set[int] = set()  # rows in these
+        self._stones: list[Tombstone] = []
+        self._stones_taken: set[int] = set()  # handed over on this connection, whatever became of them
+        self._refused_topics: set[str] = set()
+        self._newest_row = 0  # of the verdicts that the broker has
+        self._last: Message | None = None  # the newest one, to be said again for late joiners
+        self._settle_at_s = 0.0
+        self._look_for_stones_at_s = 0.0
+        self._disk_complaint = ""
+
+        self._on_delivered: Callable[[int], None] = _ignore
+        self._delivered = 0  # read by other threads
+        self._buried = 0
+        self._strangers = 0
+        self._refused_stones = 0
+        self._reported = (monotonic(), 0)
+
+        self.publisher = MqttPublisher(mqtt, topics, self._take_receipt)
+        self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
+
+    def start(self, on_delivered: Callable[[int], None]) -> None:
+        """Begin to send; `on_delivered` is told the row of every message that the broker has, on the pump's thread."""
+        self._on_delivered = on_delivered
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """The thread is running."""
+        return self._thread.is_alive()
+
+    @property
+    def strangers(self) -> int:
+        """Receipts for messages that others gave to `publisher`."""
+        return self._strangers
+
+    def wake(self) -> None:
+        """There is something new in the outbox."""
+        self._awake.set()
+
+    def report(self) -> Values:
+        """Counters, and the rate since the last call."""
+        now_s, delivered = monotonic(), self._delivered
+        (before_s, before), self._reported = self._reported, (now_s, delivered)
+        return {
+            "pump_delivered": delivered,
+            "pump_buried": self._buried,
+            "pump_in_flight": len(self._sent),
+            "pump_rate": round((delivered - before) / max(now_s - before_s, 1e-9), 1),
+        }
+
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until nothing waits any more. False: `timeout_s` seconds were not enough, or the broker is away."""
+        deadline_s = monotonic() + timeout_s
+        back_by_s = monotonic() + GRACE_S
+        while self._waiting():
+            now_s = monotonic()
+            if self.publisher.link is not None:
+                back_by_s = now_s + GRACE_S
+            if now_s >= min(deadline_s, back_by_s):
+                return False
+            sleep(0.02)
+        return True
+
+    def close(self, timeout_s: float) -> None:
+        """Send nothing more, and wait up to `timeout_s` seconds for the answers that are due. May be called twice."""
+        if not self._closing.is_set():
+            self._close_by_s = monotonic() + timeout_s
+            self._closing.set()
+            self._awake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s + 2 * RETRY_S)
+
+    def _waiting(self) -> bool:
+        try:
+            pending = self._outbox.statistics().pending
+        except OutboxError:
+            return True
+        return pending > self._refused_stones or bool(self._sent)
+
+    # The network thread.
+
+    def _take_receipt(self, receipt: Receipt) -> None:
+        self._receipts.put(receipt)
+        self._awake.set()
+
+    # The pump's thread.
+
+    def _run(self) -> None:
+        while not self._ended():
+            self.heartbeat.beat()
+            self._awake.clear()
+            try:
+                self._work()
+            except OutboxError as error:
+                self._complain(str(error))
+                self._awake.wait(RETRY_S)
+            except Exception:
+                log.exception("a fault of ours: the outbox is read from its beginning again")
+                self._lineup, self._link_number = self._new_lineup(), 0
+                self._closing.wait(RETRY_S)
+        self._collect()
+        self._settle()
+
+    def _ended(self) -> bool:
+        if not self._closing.is_set():
+            return False
+        return not self._sent or self.publisher.link is None or monotonic() >= self._close_by_s
+
+    def _work(self) -> None:
+        """Answers, then messages, then sleep until there is something to do.
+
+        Raises:
+            OutboxError: the disk refuses.
+        """
+        self._collect()
+        self._settle_when_due()
+        while not self._closing.is_set() and self._has_room() and self._send_next():
+            self.heartbeat.beat()
+            self._collect()
+            self._settle_when_due()
+        self._repeat_newest()
+        self._awake.wait(self._patience_s())
+
+    def _has_room(self) -> bool:
+        # While the disk refuses to forget, everything accepted would otherwise stop the line's verdicts.
+        unsettled = 0 if self._disk_complaint else self._answered
+        return len(self._sent) + unsettled < self._window
+
+    @property
+    def _answered(self) -> int:
+        """Messages that are answered and not forgotten."""
+        return len(self._accepted) + len(self._accepted_stones) + len(self._refused)
+
+    def _patience_s(self) -> float:
+        if not self._answered:
+            return TICK_S
+        return min(TICK_S, max(0.0, self._settle_at_s - monotonic()))
+
+    # What came back.
+
+    def _collect(self) -> None:
+        while True:
+            try:
+                receipt = self._receipts.get_nowait()
+            except queue.Empty:
+                return
+            sent = self._sent.pop(id(receipt.message), None)
+            if sent is None:
+                self._strangers += 1
+                continue
+            if not self._answered:
+                self._settle_at_s = monotonic() + SETTLE_AFTER_S
+            if receipt.accepted:
+                self._accept(sent)
+            else:
+                self._refuse(sent, receipt.reason_code)
+
+    def _accept(self, sent: _Sent) -> None:
+        self._delivered += 1
+        if sent.row_id:
+            self._accepted.append(sent.row_id)
+            self._on_delivered(sent.row_id)
+            if sent.is_verdict and sent.row_id > self._newest_row:
+                self._newest_row, self._last = sent.row_id, sent.message
+        else:
+            self._accepted_stones.append(sent.tombstone_id)
+
+    def _refuse(self, sent: _Sent, reason_code: int) -> None:
+        if reason_code not in OF_ONE_MESSAGE:
+            self._refused_topics.add(sent.message.topic)
+        if sent.row_id:
+            self._refused.append((sent.row_id, reason_code))
+        else:
+            self._refused_stones += 1  # what explains a gap is never given up: it is tried on the next connection
+
+    def _settle_when_due(self) -> None:
+        is_enough = self._answered >= max(1, self._window // 2) and not self._disk_complaint
+        if self._answered and (is_enough or monotonic() >= self._settle_at_s):
+            self._settle()
+
+    def _settle(self) -> None:
+        """Forget what is answered; what the disk refuses to forget now stays for the next time."""
+        try:
+            if self._accepted:
+                self._outbox.settle(self._accepted)
+                self._outstanding.difference_update(self._accepted)
+                self._accepted.clear()
+            if self._accepted_stones:
+                self._outbox.settle_tombstones(self._accepted_stones)
+                self._accepted_stones.clear()
+            while self._refused:
+                row_id, reason_code = self._refused[0]
+                self._buried += self._outbox.bury(row_id, reason_code)
+                self._outstanding.discard(row_id)
+                del self._refused[0]
+        except OutboxError as error:
+            self._complain(str(error))
+            self._settle_at_s = monotonic() + RETRY_S
+        else:
+            self._disk_complaint = ""
+
+    def _repeat_newest(self) -> None:
+        """For late joiners: after the verdict itself, and not for every one of a backlog."""
+        if self._last is not None and self._publish_last:
+            self.publisher.send(last_message(self._topics, self._last), 0)
+        self._last = None
+
+    # What goes out.
+
+    def _send_next(self) -> bool:
+        """Hand over one message. False: there is none, or the broker takes none now."""
+        link = self.publisher.link
+        if link is None:
+            return False
+        if link.number != self._link_number:
+            self._begin_connection()
+            self._link_number = link.number
+        if stone := self._next_stone():
+            return self._send_stone(stone)
+        turn = self._lineup.next()
+        if turn is None:
+            return False
+        message = self._prepare(turn, link)
+        sent = _Sent(message, row_id=turn.entry.row_id, is_verdict=turn.entry.kind is Kind.VERDICT)
+        if not self._send(message, sent):
+            return False
+        self._outstanding.add(turn.entry.row_id)
+        self._lineup.take(turn)
+        return True
+
+    def _begin_connection(self) -> None:
+        self._lineup.begin_connection(self._outstanding)
+        self._refused_topics.clear()
+        self._stones.clear()
+        self._stones_taken = {sent.tombstone_id for sent in self._sent.values()} | {*self._accepted_stones}
+        self._refused_stones = 0
+        self._look_for_stones_at_s = 0.0
+
+    def _next_stone(self) -> Tombstone | None:
+        """Gaps are explained before anything else is sent."""
+        if not self._stones and monotonic() >= self._look_for_stones_at_s:
+            self._look_for_stones_at_s = monotonic() + TOMBSTONES_EVERY_S
+            found = self._outbox.tombstones(MAX_TOMBSTONES)
+            self._stones = [stone for stone in reversed(found) if stone.tombstone_id not in self._stones_taken]
+        return self._stones[-1] if self._stones else None
+
+    def _send_stone(self, stone: Tombstone) -> bool:
+        message = tombstone_message(
+            self._topics,
+            stone.epoch,
+            first=stone.first_seq,
+            last=stone.last_seq,
+            count=stone.count,
+            reason="evicted",
+        )
+        if not self._send(message, _Sent(message, tombstone_id=stone.tombstone_id)):
+            return False
+        self._stones_taken.add(stone.tombstone_id)
+        self._stones.pop()
+        return True
+
+    def _send(self, message: Message, sent: _Sent) -> bool:
+        # Entered before it goes: the answer may come at once.
+        self._sent[id(message)] = sent
+        taken = self.publisher.send(message, TICK_S)
+        if not taken:
+            del self._sent[id(message)]
+        return taken
+
+    def _prepare(self, turn: Turn, link: Link) -> Message:
+        entry, message = turn.entry, turn.entry.message
+        if entry.kind is Kind.CROP and turn.is_backlog:
+            return dataclasses.replace(message, expiry_s=self._settings.crop_expiry_s)
+        if entry.kind is not Kind.VERDICT:
+            return message
+        if announces_crop(message) and not self._crop_comes(turn, link):
+            message = without_crop(message)
+        return mark_backlog(message) if turn.is_backlog else message
+
+    def _crop_comes(self, turn: Turn, link: Link) -> bool:
+        """The picture that a verdict announces is behind it, and the broker takes it as far as we know."""
+        crop = self._lineup.following(turn)
+        if crop is None or crop.kind is not Kind.CROP or (crop.epoch, crop.seq) != (turn.entry.epoch, turn.entry.seq):
+            return False
+        message = crop.message
+        fits = packet_bytes(message) <= link.max_packet_bytes
+        return fits and message.topic == self._topics.crop(0) and message.topic not in self._refused_topics
+
+    def _new_lineup(self) -> Lineup:
+        return Lineup(self._outbox, self._settings.order, self._settings.backlog_share)
+
+    def _complain(self, complaint: str) -> None:
+        if complaint != self._disk_complaint:
+            log.error("%s", complaint)
+        self._disk_complaint = complaint
+
+
+def _ignore(row_id: int) -> None:
+    del row_id

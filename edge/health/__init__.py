@@ -1,0 +1,1 @@
+"""How the station fares: statistics, alarms, clock, usage, watchdog and logs."""

@@ -1,0 +1,229 @@
+"""What is wrong, raised and over exactly once for each change. Pure: the clocks are arguments.
+
+A condition must last before an alarm is raised, and be absent before it is over; what nobody knows changes nothing.
+An alarm's first look says its state whatever it is, so that what a former run left with the broker is corrected.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from edge.records import Severity
+from edge.settings.sections import AlarmSettings
+
+
+class AlarmCode(StrEnum):
+    """Last level of `/alarm/<code>`."""
+
+    BROKER_AWAY = "broker_away"
+    BACKLOG_GROWING = "backlog_growing"
+    EVICTING = "evicting"
+    DEAD_LETTERS = "dead_letters"
+    DISK_LOW = "disk_low"
+    MEMORY_ONLY = "memory_only"
+    OUTBOX_CORRUPT = "outbox_corrupt"
+    CLOCK_UNSYNCHRONISED = "clock_unsynchronised"
+    SOURCE_AWAY = "source_away"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What alarms are judged by; None: nobody knows, or there is no such thing."""
+
+    source_away: bool | None = None
+    clock_synchronised: bool | None = None
+    connected: bool | None = None
+    waiting: int | None = None  # messages that wait for the broker
+    evicted: int | None = None  # so far: whatever gave way before it was delivered
+    refused: int | None = None  # so far: messages that the broker refused for good
+    disk_low: bool | None = None
+    outbox_refuses: bool | None = None
+    outbox_replaced: str | None = None  # why, and where the old one is; "": it was not
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmChange:
+    """An alarm is raised or over."""
+
+    code: AlarmCode
+    active: bool
+    severity: Severity
+    since_s: float  # when it was raised; at the first look, if nothing is wrong: now
+    text: str
+    first_look: bool = False  # nothing was known before
+
+    @property
+    def is_news(self) -> bool:
+        """Somebody should hear of it; a first look at an alarm that is not raised is only for the broker."""
+        return self.active or not self.first_look
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How one alarm behaves."""
+
+    severity: Severity
+    raised_text: str
+    over_text: str
+    raise_after_s: float = 0.0
+    over_after_s: float = 0.0
+
+
+class Alarms:
+    """Every alarm of a station."""
+
+    def __init__(self, settings: AlarmSettings) -> None:
+        """Nothing is known yet."""
+        self._settings = settings
+        self._alarms = {code: _Alarm(code, rule) for code, rule in _rules(settings).items()}
+        self._evicted = _Growth()
+        self._refused = _Growth()
+
+    @property
+    def active(self) -> tuple[AlarmCode, ...]:
+        """Those that are raised."""
+        return tuple(code for code, alarm in self._alarms.items() if alarm.active)
+
+    def look(self, facts: Facts, now_s: float, at_s: float) -> list[AlarmChange]:
+        """What has changed.
+
+        Args:
+            facts: as they are now.
+            now_s: monotonic seconds.
+            at_s: wall clock, seconds since 1970-01-01 UTC.
+        """
+        judged = {
+            AlarmCode.BROKER_AWAY: _not(facts.connected),
+            AlarmCode.BACKLOG_GROWING: self._is_backlog(facts.waiting),
+            AlarmCode.EVICTING: self._evicted.has_grown(facts.evicted),
+            AlarmCode.DEAD_LETTERS: self._refused.has_grown(facts.refused),
+            AlarmCode.DISK_LOW: facts.disk_low,
+            AlarmCode.MEMORY_ONLY: facts.outbox_refuses,
+            AlarmCode.OUTBOX_CORRUPT: None if facts.outbox_replaced is None else bool(facts.outbox_replaced),
+            AlarmCode.CLOCK_UNSYNCHRONISED: _not(facts.clock_synchronised),
+            AlarmCode.SOURCE_AWAY: facts.source_away,
+        }
+        details = {
+            AlarmCode.BACKLOG_GROWING: f"{facts.waiting} messages",
+            AlarmCode.EVICTING: f"{facts.evicted} in all",
+            AlarmCode.DEAD_LETTERS: f"{facts.refused} in all",
+            AlarmCode.OUTBOX_CORRUPT: facts.outbox_replaced or "",
+        }
+        changes = [
+            self._alarms[code].look(condition, details.get(code, ""), now_s, at_s) for code, condition in judged.items()
+        ]
+        return [change for change in changes if change is not None]
+
+    def _is_backlog(self, waiting: int | None) -> bool | None:
+        """Raised at the limit, over at half of it."""
+        if waiting is None:
+            return None
+        limit = self._settings.backlog_messages
+        return 2 * waiting > limit if self._alarms[AlarmCode.BACKLOG_GROWING].active else waiting >= limit
+
+
+class _Alarm:
+    """One alarm's state."""
+
+    def __init__(self, code: AlarmCode, rule: Rule) -> None:
+        self._code = code
+        self._rule = rule
+        self._state: bool | None = None  # None: not said yet
+        self._since_s = 0.0  # wall clock
+        self._since_monotonic_s = 0.0
+        self._contrary_from_s: float | None = None  # monotonic: the condition contradicts the state since then
+
+    @property
+    def active(self) -> bool:
+        return self._state is True
+
+    def look(self, condition: bool | None, detail: str, now_s: float, at_s: float) -> AlarmChange | None:
+        if condition is None or condition is self._state:
+            self._contrary_from_s = None
+            return None
+        if self._contrary_from_s is None:
+            self._contrary_from_s = now_s
+        lasted_s = now_s - self._contrary_from_s
+        if lasted_s < self._patience_s(condition=condition):
+            return None
+        self._contrary_from_s = None
+        first_look, self._state = self._state is None, condition
+        if condition or first_look:
+            self._since_s, self._since_monotonic_s = at_s - lasted_s, now_s - lasted_s
+            remark = detail if condition else ""
+        else:
+            remark = f"it lasted {now_s - lasted_s - self._since_monotonic_s:.0f} s"
+        return self._change(remark, first_look=first_look, active=condition)
+
+    def _patience_s(self, *, condition: bool) -> float:
+        if condition:
+            return self._rule.raise_after_s
+        return self._rule.over_after_s if self.active else 0.0
+
+    def _change(self, remark: str, *, first_look: bool, active: bool) -> AlarmChange:
+        text = self._rule.raised_text if active else self._rule.over_text
+        return AlarmChange(
+            code=self._code,
+            active=active,
+            severity=self._rule.severity,
+            since_s=self._since_s,
+            text=f"{text} ({remark})" if remark else text,
+            first_look=first_look,
+        )
+
+
+class _Growth:
+    """Has a counter grown since the last look? The first look only learns where it stands."""
+
+    def __init__(self) -> None:
+        self._before: int | None = None
+
+    def has_grown(self, counter: int | None) -> bool | None:
+        if counter is None:
+            return None
+        before, self._before = self._before, counter
+        return before is not None and counter > before
+
+
+def _rules(settings: AlarmSettings) -> dict[AlarmCode, Rule]:
+    warning, critical = Severity.WARNING, Severity.CRITICAL
+    quiet_s = settings.quiet_s
+    return {
+        AlarmCode.BROKER_AWAY: Rule(
+            critical, "the broker is away: verdicts wait", "the broker is there", raise_after_s=settings.broker_away_s
+        ),
+        AlarmCode.BACKLOG_GROWING: Rule(warning, "many messages wait for the broker", "few messages wait"),
+        AlarmCode.EVICTING: Rule(
+            critical, "there is no room: what waited longest gives way", "nothing gives way", over_after_s=quiet_s
+        ),
+        AlarmCode.DEAD_LETTERS: Rule(
+            warning, "the broker refuses messages for good", "no message is refused", over_after_s=quiet_s
+        ),
+        AlarmCode.DISK_LOW: Rule(
+            warning,
+            "less disk space is free than outbox.min_free_bytes",
+            "enough disk space is free",
+            over_after_s=10.0,
+        ),
+        AlarmCode.MEMORY_ONLY: Rule(
+            critical,
+            "the disk refuses: verdicts are in memory only",
+            "verdicts are safe on disk",
+            over_after_s=5.0,
+        ),
+        AlarmCode.OUTBOX_CORRUPT: Rule(
+            critical, "the outbox could not be used and was set aside", "the outbox is sound"
+        ),
+        AlarmCode.CLOCK_UNSYNCHRONISED: Rule(
+            warning,
+            "the clock is not synchronised: times in verdicts may be wrong",
+            "the clock is synchronised",
+            raise_after_s=settings.clock_s,
+        ),
+        AlarmCode.SOURCE_AWAY: Rule(critical, "the source of frames is away", "frames come", over_after_s=1.0),
+    }
+
+
+def _not(value: bool | None) -> bool | None:
+    return None if value is None else not value

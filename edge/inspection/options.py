@@ -1,0 +1,36 @@
+"""How frames are to be inspected: what the settings and the command line choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from edge.records import (
+    Box,
+    Mode,
+    Precision,
+    Search,
+    UInt8Array,
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InspectorOptions:
+    """How a station departs from what the bundle says."""
+
+    device: str = "CPU"
+    precision: Literal["as_taught"] | Precision = "as_taught"
+    search: Literal["as_taught"] | Search = "as_taught"
+    mode: Mode = "latency"
+    workers: int = 0  # throughput: frames at a time; 0: one more than OpenVINO finds best
+    embed_threads: int = 0
+    search_threads: int = 0
+    cache_dir: Path | None = None
+    region: Box | None = None
+    mask: UInt8Array | None = field(default=None, repr=False)  # (frame height, frame width), non-zero: ignore
+    threshold: float | None = None
+    minimum_area: int = 0
+    max_crops: int = 3
+    crop_margin: float = 0.25
+    crop_max_bytes: int = 96 * 1024

@@ -1,0 +1,1 @@
+"""The running station: stages, buffers, gate, triggers, recipes and commands; `service` is the only wiring."""

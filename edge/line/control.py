@@ -1,0 +1,232 @@
+"""Commands are taken, executed and answered here, and triggers that no verdict answers get theirs.
+
+One thread runs `run`. The network thread only hands requests over; a recipe that is being loaded is answered when it
+is ready. An answer that the broker cannot take at once is dropped: whoever misses it asks again and is told the same.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from time import monotonic
+
+from edge.health.supervision import Heartbeat
+from edge.line.buffer import Buffer, WhenFull
+from edge.line.gate import Gate
+from edge.line.recipes import Recipes, RecipeState, Switch
+from edge.line.triggers import Miss
+from edge.protocol.commands import (
+    Answer,
+    Command,
+    Pause,
+    Reader,
+    Reception,
+    Refusal,
+    Request,
+    Resume,
+    SwitchRecipe,
+    Trigger,
+    Unheard,
+)
+from edge.protocol.text import bounded
+from edge.records import FrameIdentity, Message, Reason, Values, Verdict
+from edge.settings.sections import SourceKind
+from edge.settings.tree import Settings
+
+log = logging.getLogger("patchline.commands")
+
+_POLL_S = 0.5  # longest wait without a look at whether to stop
+_QUEUE = 64  # requests between the network thread and ours
+_ERROR_BYTES = 400  # of an answer
+_COMPLAIN_EVERY_S = 60.0
+
+NoResult = Callable[[FrameIdentity, Reason, str], Verdict]
+Deliver = Callable[[Verdict, Heartbeat], None]
+Reply = Callable[[Message], bool]
+
+
+class Control:
+    """`request` may be called from any thread; `end` once, from another one than `run`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        base: str,
+        gate: Gate,
+        recipes: Recipes,
+        *,
+        no_result: NoResult,
+        deliver: Deliver,
+        reply: Reply,
+    ) -> None:
+        """For one station.
+
+        Args:
+            settings: what is allowed.
+            base: what every topic of the station begins with.
+            gate: what pause, resume and triggers act on.
+            recipes: what may be switched to.
+            no_result: makes the answer to a trigger that no verdict answers.
+            deliver: takes that answer; may block, and says with the heartbeat that it lives.
+            reply: sends an answer to a command. False: the broker cannot take it now.
+        """
+        self._reader = Reader(settings.commands, base)
+        self._reception = Reception(settings.commands)
+        self._simulated = settings.source.kind is SourceKind.SIMULATED
+        self._gate = gate
+        self._recipes = recipes
+        self._no_result = no_result
+        self._deliver = deliver
+        self._reply = reply
+        self._requests: Buffer[Request | tuple[Request, Switch]] = Buffer(_QUEUE, WhenFull.BLOCK)
+        self._answering = threading.Lock()  # held from taking what is missed until it is delivered
+        self._counts: Counter[str] = Counter()
+        self._unheard = 0  # not complained of yet
+        self._complain_at_s = 0.0
+
+    @property
+    def topic_filter(self) -> str:
+        """What to subscribe to."""
+        return self._reader.topic_filter
+
+    def request(self, request: Request) -> None:
+        """Take `request` without waiting; beyond what the queue holds it is not heard."""
+        if not self._requests.put(request, 0):
+            self._counts["commands_unheard"] += 1
+
+    def run(self, heartbeat: Heartbeat) -> None:
+        """Execute commands and answer what is missed, until `end`."""
+        while not self._requests.drained:
+            heartbeat.beat()
+            item = self._requests.get(self._gate.patience_s(_POLL_S))
+            try:
+                self._handle(item)
+            except Exception:  # whatever somebody sends, the line goes on
+                log.exception("a fault of ours: a command is left without an answer")
+            self._answer_missed(heartbeat)
+
+    def end(self) -> None:
+        """No verdict will come any more: every open trigger is answered when this returns, and `run` ends."""
+        self._gate.end_inspection()
+        self._answer_missed(Heartbeat())
+        self._requests.close()
+
+    def report(self) -> Values:
+        """Counters for `/health`."""
+        return {name: self._counts[name] for name in ("commands", "commands_refused", "commands_unheard")}
+
+    def _answer_missed(self, heartbeat: Heartbeat) -> None:
+        """Answer the triggers that no verdict answers."""
+        with self._answering:
+            for miss in self._gate.take_missed():
+                self._deliver(self._no_result(self._identity(miss), miss.reason, miss.detail), heartbeat)
+
+    def _handle(self, item: Request | tuple[Request, Switch] | None) -> None:
+        if isinstance(item, Request):
+            self._take(item)
+        elif item is not None:
+            request, switch = item
+            self._conclude(request, _judge_switch(switch))
+
+    def _take(self, request: Request) -> None:
+        now_s = monotonic()
+        if not self._reception.admit(now_s):
+            self._complain(now_s)
+            return
+        self._counts["commands"] += 1
+        unanswerable = self._reader.why_unanswerable(request)
+        if unanswerable:
+            self._note(request, Unheard(unanswerable))
+            return
+        known = self._reception.recall(request, now_s)
+        if isinstance(known, Answer):
+            self._answer(request, known, repeated=True)
+        elif known is not None:
+            self._note(request, known)
+        else:
+            answer = self._execute(request, self._reader.read(request))
+            if answer is not None:
+                self._conclude(request, answer)
+
+    def _execute(self, request: Request, command: Command | Refusal) -> Answer | None:
+        """What became of the command; None: that is not known yet."""
+        match command:
+            case Refusal():
+                return Answer(command.error)
+            case Trigger():
+                return Answer(self._gate.trigger(command, request.received_s))
+            case Pause():
+                self._gate.pause(paused=True)
+                return Answer()
+            case Resume():
+                self._gate.pause(paused=False)
+                return Answer()
+            case SwitchRecipe():
+                switch = self._recipes.switch(command.name, lambda later: self._tell(request, later))
+                return None if switch.state is RecipeState.LOADING else _judge_switch(switch)
+
+    def _tell(self, request: Request, switch: Switch) -> None:
+        """In the thread that loads recipes."""
+        if not self._requests.put((request, switch), _POLL_S):
+            self._counts["commands_unheard"] += 1
+
+    def _conclude(self, request: Request, answer: Answer) -> None:
+        self._reception.conclude(request, answer)
+        self._answer(request, answer)
+
+    def _answer(self, request: Request, answer: Answer, *, repeated: bool = False) -> None:
+        sent = self._reply(self._reader.reply(request, answer))
+        self._note(request, answer, repeated=repeated, sent=sent)
+
+    def _note(self, request: Request, outcome: Answer | Unheard, *, repeated: bool = False, sent: bool = False) -> None:
+        """The one line of this request."""
+        ok = isinstance(outcome, Answer) and outcome.ok
+        error = outcome.error if isinstance(outcome, Answer) else outcome.why
+        self._counts["commands_refused"] += not ok
+        fields: dict[str, str | int] = {"command": self._reader.name(request), "ok": int(ok)}
+        if not ok:
+            fields["error"] = error
+        fields |= {
+            "repeated": int(repeated),
+            "answered": int(sent),
+            "response_topic": bounded(request.response_topic, 200),
+        }
+        log.log(logging.INFO if ok else logging.WARNING, "command", extra={"fields": fields})
+
+    def _complain(self, now_s: float) -> None:
+        self._counts["commands_unheard"] += 1
+        self._unheard += 1
+        if now_s >= self._complain_at_s:
+            log.warning(
+                "too many commands: those above commands.max_per_s are neither executed nor answered",
+                extra={"fields": {"unheard": self._unheard}},
+            )
+            self._unheard = 0
+            self._complain_at_s = now_s + _COMPLAIN_EVERY_S
+
+    def _identity(self, miss: Miss) -> FrameIdentity:
+        """Its frame's; of a trigger without one, its own, at the time when it arrived."""
+        if miss.frame is not None:
+            return miss.frame
+        ticket = miss.ticket
+        return FrameIdentity(
+            sequence=0,
+            captured_at_s=time.time() - (monotonic() - ticket.arrived_s),
+            captured_monotonic_s=ticket.arrived_s,
+            trigger_id=ticket.trigger_id,
+            part_id=ticket.part_id,
+            simulated=self._simulated,
+        )
+
+
+def _judge_switch(switch: Switch) -> Answer:
+    match switch.state:
+        case RecipeState.ACTIVE:
+            return Answer()
+        case RecipeState.REFUSED:
+            return Answer(bounded(f"refused, the recipe before goes on: {switch.detail}", _ERROR_BYTES))
+        case _:
+            return Answer("meanwhile another recipe was asked for")

@@ -1,0 +1,1 @@
+"""What is said over MQTT, as pure values: `topics`, `messages`, `commands`."""

@@ -1,0 +1,1 @@
+"""What can be set: `sections` are the tables, `tree` the whole, `file` how it is read."""

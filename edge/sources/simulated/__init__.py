@@ -1,0 +1,1 @@
+"""The drawn line: `source` gives its frames, `part` draws a good part, `defects` spoil it."""

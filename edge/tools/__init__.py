@@ -1,0 +1,1 @@
+"""Work beside the line: `bench`, `inspect_pictures`, `capture_pictures`."""

@@ -1,0 +1,1 @@
+"""`patchline-export`: arguments and exit codes, one module for each group of commands."""

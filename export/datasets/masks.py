@@ -1,0 +1,134 @@
+"""Ground truth: which mask belongs to which picture, and what it marks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from edge.errors import ExportError, SourceError
+from edge.files.pictures import SUFFIXES, list_pictures, read_picture
+from edge.records import BoolArray
+from export.datasets.category import GOOD, LabelledPicture
+
+_NAMED = 10
+
+
+_LOSSY = frozenset({".jpeg", ".jpg", ".webp"})  # compression rings around the defects
+
+
+def read_mask_of(picture: LabelledPicture, height: int, width: int) -> BoolArray | None:
+    """Where `picture`, of `height` and `width` pixels, is defective: (height, width), the union of its masks.
+
+    All False for a good picture, None for a defective one without masks. A mask's pixel is defective if it is not
+    black: LOCO and VisA number the kinds of defects from 1. In lossy formats it is from the middle grey on.
+
+    Raises:
+        SourceError: a mask cannot be read.
+        ExportError: a mask is of another size.
+    """
+    if picture.kind != GOOD and not picture.masks:
+        return None
+    union = np.zeros((height, width), bool)
+    for path in picture.masks:
+        mask = read_mask_file(path)
+        if mask.shape != union.shape:
+            raise ExportError(
+                f"{path}: mask of {mask.shape[1]}×{mask.shape[0]} pixels; expected {width}×{height}, as "
+                f"{picture.path} has; take both from the same dataset"
+            )
+        union |= mask
+    return union
+
+
+def read_mask_file(path: Path) -> BoolArray:
+    """One mask file (height, width): what is not black; in lossy formats, what is above the middle grey.
+
+    Raises:
+        SourceError: it cannot be read.
+    """
+    return np.asarray(read_picture(path).max(axis=2) > (127 if path.suffix.lower() in _LOSSY else 0))
+
+
+def good_pictures(pictures: Sequence[Path]) -> tuple[LabelledPicture, ...]:
+    """`pictures` as good ones, which have no mask."""
+    return tuple(LabelledPicture(path, GOOD, ()) for path in pictures)
+
+
+def kinds_in(directory: Path, category: Path, *, besides: str) -> tuple[LabelledPicture, ...]:
+    """The pictures of every kind of defect that has a directory, and their masks."""
+    kinds = [path for path in directories_in(directory) if path.name != besides]
+    if directory / GOOD in kinds:
+        raise ExportError(f"{directory / GOOD}: good pictures where kinds of defects are expected; move them elsewhere")
+    return tuple(picture for kind in kinds for picture in defective_pictures(kind, category))
+
+
+def defective_pictures(directory: Path, category: Path) -> tuple[LabelledPicture, ...]:
+    """The pictures of one kind of defect, which `directory` is named after, and their masks."""
+    kind, pictures = directory.name, pictures_in(directory)
+    masks = _masks(category / "ground_truth" / kind, {path.stem for path in pictures})
+    return tuple(LabelledPicture(path, kind, masks.get(path.stem, ())) for path in pictures)
+
+
+def _masks(directory: Path, stems: set[str]) -> dict[str, tuple[Path, ...]]:
+    """The masks in `directory` by the stem of their pictures: `<stem>_mask.png`, `<stem>.png` or `<stem>/<n>.png`."""
+    masks: dict[str, tuple[Path, ...]] = {path.name: pictures_in(path) for path in directories_in(directory)}
+    for path, stem in _mask_files(directory, stems):
+        masks[stem] = (*masks.get(stem, ()), path)
+    refuse_stray_masks([paths[0] for stem, paths in masks.items() if stem not in stems])
+    return masks
+
+
+def _mask_files(directory: Path, stems: set[str]) -> Iterator[tuple[Path, str]]:
+    if directory.is_dir():
+        for path in sorted(filter(is_picture, directory.iterdir())):
+            yield path, path.stem if path.stem in stems else path.stem.removesuffix("_mask")
+
+
+def loose_masks(directory: Path, stems: set[str]) -> list[Path]:
+    """The masks in `directory` that belong to none of `stems`."""
+    return [path for path, stem in _mask_files(directory, stems) if stem not in stems]
+
+
+def refuse_stray_masks(masks: Sequence[Path]) -> None:
+    """A mask without a picture is an `ExportError`: something is missing."""
+    if masks:
+        names = [f"{path.parent.name}/{path.name}" for path in masks]
+        raise ExportError(
+            f"{masks[0].parent}: {len(masks)} masks without a picture of their name: {shorten(names)}; "
+            "extract the archive again, or remove them"
+        )
+
+
+def pictures_in(directory: Path) -> tuple[Path, ...]:
+    """The pictures in `directory`; there must be some."""
+    if not directory.is_dir():
+        raise ExportError(f"{directory}: no such directory; is the dataset extracted to its end?")
+    try:
+        return tuple(list_pictures(directory))
+    except SourceError as error:
+        raise ExportError(f"{error}; is the dataset extracted to its end?") from error
+
+
+def directories_in(path: Path) -> list[Path]:
+    """The directories in `path`, sorted; none if it is no directory."""
+    if not path.is_dir():
+        return []
+    return sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def stems_of(directory: Path) -> set[str]:
+    """The names in `directory` without their suffixes."""
+    return {path.stem for path in directory.iterdir()} if directory.is_dir() else set()
+
+
+def is_picture(path: Path) -> bool:
+    """Whether `path` is a file that is read as a picture, by its name."""
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+
+
+def shorten(names: Sequence[str]) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,1 @@
+"""A labelled set becomes results: taught, measured, kept, summarised."""

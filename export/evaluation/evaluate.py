@@ -1,0 +1,336 @@
+"""A labelled dataset through the bundle and the inspector that the line uses.
+
+For each category: teach on its good pictures, inspect every test picture, measure, choose the pictures that a person
+should see, and write `OUT/<category>/results.json` last. What did not change since is not run again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge.bundle.bundle import Bundle, Manifest, read_bundle
+from edge.errors import BundleError, ExportError
+from edge.files.atomic import write_file
+from edge.files.pictures import read_picture
+from edge.health.usage import cpu_model
+from edge.inspection.inspector import Inspection, Inspector
+from edge.inspection.options import InspectorOptions
+from edge.records import AnomalyMap, BoolArray, Float32Array, Frame, FrameIdentity, Outcome, StageTimes
+from edge.terminal import phase, say
+from export.datasets.category import GOOD, Category, LabelledPicture
+from export.datasets.masks import read_mask_of
+from export.datasets.resize import make_uniform
+from export.evaluation.ensemble import Ensemble, EnsembleInspection
+from export.evaluation.gallery import Choice, choose_gallery, draw_panel, encode_panel
+from export.evaluation.key import evaluation_key
+from export.evaluation.measure import image_metrics, operating_result, pixel_metrics_result, stage_medians
+from export.evaluation.results import (
+    RESULTS,
+    CategoryResults,
+    GalleryEntry,
+    PictureResult,
+    read_results,
+    write_results,
+)
+from export.teaching.teach import TeachOptions, teach
+
+BUNDLE = "bundle"
+GALLERY = "gallery"
+COPIES = "copies"  # of pictures that are not of the usual size
+_PANEL_NAME = re.compile(r"\d{4,}_[a-z_]+\.jpg")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluateOptions:
+    """How to teach, and where results go."""
+
+    teaching: TeachOptions  # for each category, its pictures, `out`, `name` and `replace` are set
+    out: Path
+    ensemble: tuple[Path, ...] = ()  # further IRs, taught alike, that judge together with the first
+    gallery: int = 6  # pictures of each group, see `export.evaluation.gallery`
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Judge:
+    """One bundle or an ensemble, loaded."""
+
+    bundles: tuple[Bundle, ...]
+    inspect: Callable[[Frame], Inspection | EnsembleInspection]  # with a map, whatever the outcome
+    threshold: float
+    pixel_threshold: float
+    arithmetic: str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tested:
+    """All test pictures, in the category's order."""
+
+    pictures: tuple[PictureResult, ...]
+    stages: tuple[StageTimes, ...]
+    maps: tuple[Float32Array, ...]  # (height, width) of the model's input; empty where there are no masks
+    masks: tuple[BoolArray, ...]  # of the same sizes
+
+
+def evaluate(category: Category, options: EvaluateOptions) -> CategoryResults:
+    """Teach and test one category, and write its results.
+
+    Validation pictures, where the category has some (MVTec LOCO AD), set the threshold, and all others teach; else some
+    of the others are held out for it.
+
+    Pixel metrics are taken at the anomaly map's own resolution: a mask is cropped to the region that the model sees
+    and resized to the map (nearest). A defect outside that region is not in them, nor are normal pixels out there;
+    in the image metrics both parts count. Without masks there are none. Pictures are read one by one; of all of them
+    only maps and masks are kept, where there are masks.
+
+    An existing `results.json` made from the same settings, IRs, software and dataset files is returned as it is.
+
+    Raises:
+        ExportError: the category cannot be taught or measured, a test picture cannot be judged, or the disk refuses.
+        BundleError: an IR is damaged.
+        SettingsError: settings or device do not fit.
+        SourceError: a picture cannot be read.
+    """
+    place = options.out / category.name
+    key = evaluation_key(category, options.teaching, (options.teaching.ir, *options.ensemble), options.gallery)
+    kept = _kept_results(place, key)
+    if kept is not None:
+        say(f"{place}: nothing changed since {kept.created_at}, so these results are kept (remove them to run again)")
+        return kept
+    copies = place / COPIES
+    category = make_uniform(category, copies)
+    started = time.monotonic()
+    judge = _open_judge(_teach_all(category, options, place), options)
+    teach_s = time.monotonic() - started
+    tested = _inspect_all(category, judge, copies)
+    results = _describe(category, options, judge, tested, key=key, teach_s=teach_s)
+    gallery = _write_gallery(category, judge, results.pictures, options.gallery, place)
+    results = results.model_copy(update={"gallery": gallery})
+    write_results(results, place / RESULTS)
+    return results
+
+
+def evaluate_all(categories: Sequence[Category], options: EvaluateOptions) -> tuple[CategoryResults, ...]:
+    """`evaluate` one category after the other, saying which.
+
+    Raises:
+        PatchlineError: as `evaluate`; what was finished before is kept and not run again.
+    """
+    results = []
+    for number, category in enumerate(categories, start=1):
+        say(f"category {number} of {len(categories)}: {category.name}")
+        results.append(evaluate(category, options))
+    return tuple(results)
+
+
+def _kept_results(place: Path, key: str) -> CategoryResults | None:
+    path = place / RESULTS
+    if not path.is_file():
+        return None
+    try:
+        results = read_results(path)
+    except BundleError as error:
+        say(f"{error}; it is run again")
+        return None
+    whole = all((place / entry.panel).is_file() for entry in results.gallery)
+    return results if results.key == key and whole else None
+
+
+def _teach_all(category: Category, options: EvaluateOptions, place: Path) -> tuple[Bundle, ...]:
+    bundles = []
+    for number, ir in enumerate((options.teaching.ir, *options.ensemble), start=1):
+        out = place / (BUNDLE if number == 1 else f"{BUNDLE}_{number}")
+        teach(
+            replace(
+                options.teaching,
+                ir=ir,
+                images=category.path,
+                out=out,
+                name=_recipe(category.name),
+                pictures=category.train,
+                calibration=category.validation,
+                replace=True,
+            )
+        )
+        bundles.append(read_bundle(out))
+    return tuple(bundles)
+
+
+def _recipe(name: str) -> str:
+    """The category's name as far as a recipe's name may have it."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:64]
+
+
+def _open_judge(bundles: tuple[Bundle, ...], options: EvaluateOptions) -> _Judge:
+    inspection = InspectorOptions(device=options.teaching.device, max_crops=0)
+    if len(bundles) == 1:
+        inspector = Inspector(bundles[0], inspection)
+        return _Judge(
+            bundles=bundles,
+            inspect=lambda frame: inspector.inspect(frame, want_map=True),
+            threshold=inspector.threshold,
+            pixel_threshold=bundles[0].manifest.threshold.pixel,
+            arithmetic=inspector.embedder.execution_precision,
+        )
+    ensemble = Ensemble(bundles, inspection, false_reject_rate=options.teaching.false_reject_rate)
+    return _Judge(
+        bundles=bundles,
+        inspect=ensemble.inspect,
+        threshold=ensemble.threshold.image,
+        pixel_threshold=ensemble.threshold.pixel,
+        arithmetic=_joined(inspector.embedder.execution_precision for inspector in ensemble.inspectors),
+    )
+
+
+def _inspect_all(category: Category, judge: _Judge, copies: Path) -> _Tested:
+    masked = all(picture.masks for picture in category.test if picture.kind != GOOD)
+    pictures, stages, maps, masks = [], [], [], []
+    with phase(f"inspecting {category.name}", len(category.test)) as done:
+        for number, picture in enumerate(category.test):
+            frame = _read_frame(picture.path, number)
+            inspection = _judged(judge, frame, picture.path)
+            anomaly = _map_of(inspection)
+            pictures.append(
+                PictureResult(
+                    path=os.path.relpath(
+                        picture.path, copies if picture.path.is_relative_to(copies) else category.path
+                    ),
+                    kind=picture.kind,
+                    score=inspection.verdict.score,
+                    map_peak=float(anomaly.values.max()),
+                    outcome="FAIL" if inspection.verdict.outcome is Outcome.FAIL else "PASS",
+                )
+            )
+            stages.append(inspection.verdict.stages)
+            mask = _mask_of(picture, frame) if masked else None
+            if mask is not None:
+                maps.append(anomaly.values)
+                masks.append(mask_on_map(mask, anomaly))
+            done(number + 1)
+    return _Tested(tuple(pictures), tuple(stages), tuple(maps), tuple(masks))
+
+
+def mask_on_map(mask: BoolArray, anomaly: AnomalyMap) -> BoolArray:
+    """What of `mask` (frame height, width) lies in the map's region, at the map's resolution (nearest)."""
+    region = anomaly.region
+    inside = mask[region.y : region.bottom, region.x : region.right].astype(np.uint8)
+    height, width = anomaly.values.shape
+    return np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) != 0)
+
+
+def _read_frame(path: Path, number: int) -> Frame:
+    image = read_picture(path)
+    return Frame(FrameIdentity(number, time.time(), time.monotonic(), name=path.name), image)
+
+
+def _judged(judge: _Judge, frame: Frame, path: Path) -> Inspection | EnsembleInspection:
+    inspection = judge.inspect(frame)
+    if inspection.verdict.outcome is Outcome.NO_RESULT:
+        raise ExportError(f"{path}: cannot be judged: {inspection.verdict.detail}; mend or remove it")
+    return inspection
+
+
+def _map_of(inspection: Inspection | EnsembleInspection) -> AnomalyMap:
+    assert inspection.anomaly is not None  # it was asked for, and the frame was judged
+    return inspection.anomaly
+
+
+def _mask_of(picture: LabelledPicture, frame: Frame) -> BoolArray | None:
+    return read_mask_of(picture, frame.image.shape[0], frame.image.shape[1])
+
+
+def _describe(
+    category: Category, options: EvaluateOptions, judge: _Judge, tested: _Tested, *, key: str, teach_s: float
+) -> CategoryResults:
+    manifests = [bundle.manifest for bundle in judge.bundles]
+    first = manifests[0]
+    geometry = first.ir.geometry
+    return CategoryResults(
+        key=key,
+        category=category.name,
+        layout=category.layout.value,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        backbone=" + ".join(manifest.ir.backbone for manifest in manifests),
+        ir_precision=_joined(manifest.ir.precision for manifest in manifests),
+        arithmetic=judge.arithmetic,
+        input_size=(geometry.input_height, geometry.input_width),
+        settings=_settings_of(first, options),
+        bundle="+".join(bundle.model for bundle in judge.bundles),
+        bank_vectors=sum(manifest.bank.vectors for manifest in manifests),
+        dimension=first.bank.dimension,
+        taught=first.teaching.pictures,
+        held_out=first.teaching.held_out,
+        image=image_metrics(tested.pictures),
+        pixel=pixel_metrics_result(tested.maps, tested.masks) if tested.maps else None,
+        operating=operating_result(tested.pictures, judge.threshold),
+        pictures=tested.pictures,
+        gallery=(),
+        stage_ms=stage_medians(tested.stages),
+        teach_s=round(teach_s, 3),
+        versions=first.versions,
+        machine=f"{cpu_model()}, {os.cpu_count()} cores",
+    )
+
+
+def _settings_of(manifest: Manifest, options: EvaluateOptions) -> dict[str, str]:
+    """What a person compares runs by."""
+    ir = manifest.ir
+    geometry = ir.geometry
+    return manifest.settings | {
+        "ir": ", ".join(ir.resolve().name for ir in (options.teaching.ir, *options.ensemble)),
+        "frame_size": f"{manifest.frame_width}×{manifest.frame_height}",
+        "layers": ", ".join(ir.layers),
+        "embedding": ir.embedding,
+        "neighbourhood": str(ir.neighbourhood),
+        "resize_shorter": "none" if geometry.resize_shorter is None else str(geometry.resize_shorter),
+        "reweight_neighbours": str(manifest.scoring.reweight_neighbours),
+        "weights": f"{ir.weights.source} {ir.weights.name}",
+    }
+
+
+def _write_gallery(
+    category: Category, judge: _Judge, pictures: Sequence[PictureResult], limit: int, place: Path
+) -> tuple[GalleryEntry, ...]:
+    """Inspect the chosen pictures once more, and write their panels; those of an earlier evaluation go."""
+    directory = place / GALLERY
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.iterdir():
+            if _PANEL_NAME.fullmatch(path.name):
+                path.unlink()
+        return tuple(
+            _write_panel(choice, category.test[choice.picture], judge, place)
+            for choice in choose_gallery(pictures, limit)
+        )
+    except OSError as error:
+        raise ExportError(f"{directory}: cannot be written ({error.strerror}); check disk space") from error
+
+
+def _write_panel(choice: Choice, picture: LabelledPicture, judge: _Judge, place: Path) -> GalleryEntry:
+    frame = _read_frame(picture.path, choice.picture)
+    inspection = _judged(judge, frame, picture.path)
+    caption = f"{picture.kind}  {picture.path.name}"
+    panel = draw_panel(
+        frame.image,
+        inspection.verdict,
+        inspection.anomaly,
+        pixel_threshold=judge.pixel_threshold,
+        truth=_mask_of(picture, frame),
+        caption=caption,
+    )
+    name = f"{GALLERY}/{choice.picture:04}_{choice.group}.jpg"
+    write_file(place / name, encode_panel(panel))
+    return GalleryEntry(group=choice.group, picture=choice.picture, panel=name)
+
+
+def _joined(texts: Iterable[str]) -> str:
+    """Every different one once."""
+    return " + ".join(dict.fromkeys(texts))

@@ -1,0 +1,137 @@
+"""What an evaluation found, as it is kept: one JSON file per category, from which every table and plot is drawn.
+
+Nothing that a report shows is computed from anything else, so a report can be rendered again without running again.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from edge.errors import ExportError
+from edge.files.schema import Strict, read_json, write_json
+
+RESULTS = "results.json"
+
+
+class PictureResult(Strict):
+    """One test picture."""
+
+    path: str = Field(description="relative to the category")
+    kind: str = Field(description="'good', or the kind of defect")
+    score: float
+    map_peak: float
+    outcome: Literal["PASS", "FAIL"]
+
+
+class CurveResult(Strict):
+    """Points of a curve, thinned for drawing."""
+
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+
+
+class RateResult(Strict):
+    """A rate with its exact (Clopper-Pearson) confidence interval."""
+
+    count: int
+    parts: int
+    rate: float
+    low: float
+    high: float
+    confidence: float
+
+
+class KindResult(Strict):
+    """The test parts of one kind: `good`, or a kind of defect."""
+
+    kind: str
+    parts: int
+    failed: int
+
+
+class ImageMetrics(Strict):
+    """From one score per picture."""
+
+    auroc: float
+    average_precision: float
+    best_f1: float
+    best_f1_threshold: float
+    roc: CurveResult
+
+
+class PixelMetricsResult(Strict):
+    """From every pixel of every anomaly map; only where masks exist."""
+
+    auroc: float
+    aupro: float = Field(description="to 30 % false positives, the dataset's own definition")
+    aupro_strict: float = Field(description="to 5 %")
+    pro: CurveResult
+    regions: int
+    pixels: int
+
+
+class OperatingResult(Strict):
+    """At the threshold taught from good parts only: what the line would do."""
+
+    threshold: float
+    false_rejects: RateResult
+    misses: RateResult
+    kinds: tuple[KindResult, ...]
+
+
+class GalleryEntry(Strict):
+    """A picture that a person should look at."""
+
+    group: Literal["best", "worst", "missed", "false_reject"]
+    picture: int = Field(description="index into `pictures`")
+    panel: str = Field(description="JPEG file beside the results: picture, map over it, and ground truth side by side")
+
+
+class CategoryResults(Strict):
+    """One category, inspected by the very bundle and runtime that the line uses."""
+
+    schema_version: Literal[1] = 1
+    key: str = Field(description="hash of settings, IR and dataset files: an evaluation with the same key is not rerun")
+    category: str
+    layout: str
+    created_at: str
+    backbone: str
+    ir_precision: str
+    arithmetic: str
+    input_size: tuple[int, int] = Field(description="height, width")
+    settings: dict[str, str]
+    bundle: str
+    bank_vectors: int
+    dimension: int
+    taught: int
+    held_out: int
+    image: ImageMetrics
+    pixel: PixelMetricsResult | None
+    operating: OperatingResult
+    pictures: tuple[PictureResult, ...]
+    gallery: tuple[GalleryEntry, ...]
+    stage_ms: dict[str, float] = Field(description="median milliseconds of each stage and in all")
+    teach_s: float
+    versions: dict[str, str]
+    machine: str
+
+
+def read_results(path: Path) -> CategoryResults:
+    """The results in `path`.
+
+    Raises:
+        BundleError: the file cannot be read or is of another version.
+    """
+    return read_json(path, CategoryResults)
+
+
+def write_results(results: CategoryResults, path: Path) -> None:
+    """Write `results`, whole or not at all.
+
+    Raises:
+        ExportError: the disk refuses.
+    """
+    write_json(results, path, ExportError)

@@ -1,0 +1,1 @@
+"""One parameter varied, the rest held still."""

@@ -1,0 +1,312 @@
+"""What each experiment varies, and over which values."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.bundle.ir import Geometry
+from edge.errors import ExportError
+from edge.records import Search
+from export.conversion.make_ir import IrRecipe
+from export.datasets.category import GOOD, Category
+from export.teaching.teach import TeachOptions
+
+# The paper's and our sources' values.
+CORESET_RATIOS = (0.25, 0.1, 0.05, 0.01, 0.001)
+
+
+SHOTS = (1, 2, 5, 10, 16, 20, 50)
+
+
+NOISE = (0.0, 0.01, 0.02, 0.05, 0.1)
+
+
+NEIGHBOURHOODS = (1, 3, 5, 7, 9)
+
+
+SIDES = (128, 160, 192, 224, 256, 320)
+
+
+REWEIGHT_NEIGHBOURS = (0, 2, 3, 5, 9, 15)
+
+
+LAYERS = (
+    ("layer1",),
+    ("layer2",),
+    ("layer3",),
+    ("layer1", "layer2"),
+    ("layer2", "layer3"),
+    ("layer1", "layer2", "layer3"),
+)
+
+
+PRECISIONS = (("f32", "f32"), ("f32", "bf16"), ("int8", "f32"), ("int8", "bf16"))
+
+
+SEARCHES: tuple[Search, ...] = ("exact", "fast")
+
+
+BACKBONES = (
+    "efficientnet_lite0",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
+    "wide_resnet50_2",
+    "wide_resnet101_2",
+)
+
+
+_UNTRAINED = "untrained"  # the last pretraining
+
+
+_PIP_WEIGHTS = "efficientnet_lite0"
+
+
+CategoryChange = Callable[[Category, int], Category]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One value of the parameter: what it changes against the base."""
+
+    label: str
+    value: float | str
+    series: str = ""
+    recipe: Mapping[str, Any] = field(default_factory=dict)  # of `IrRecipe`
+    teaching: Mapping[str, Any] = field(default_factory=dict)  # of `TeachOptions`
+    category: CategoryChange | None = None  # with the seed
+    extra: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What is held still."""
+
+    recipe: IrRecipe
+    teaching: TeachOptions  # `ir`, `images` and `out` are set for each run
+    weights: Mapping[str, Path] = field(default_factory=dict)  # label or backbone → file
+    fewest_good: int = max(SHOTS) + 1  # teaching pictures of the smallest category
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A question, and the settings that answer it."""
+
+    name: str
+    title: str
+    question: str
+    parameter: str
+    settings: Callable[[Base], tuple[Setting, ...]]
+
+
+def _coreset_settings(base: Base) -> tuple[Setting, ...]:
+    del base
+    return tuple(
+        Setting(f"{100 * ratio:g} %", ratio, method, teaching={"coreset_ratio": ratio, "coreset": method})
+        for method in ("greedy", "random")
+        for ratio in CORESET_RATIOS
+    )
+
+
+def _backbone_settings(base: Base) -> tuple[Setting, ...]:
+    return tuple(
+        Setting(backbone, backbone, recipe={"backbone": backbone, **_weights_for(backbone, base)})
+        for backbone in BACKBONES
+    )
+
+
+def _weights_for(backbone: str, base: Base) -> dict[str, Any]:
+    """The file that was given for this backbone; else pip's; else random, which the row then says."""
+    if backbone in base.weights:
+        return {"weights": base.weights[backbone], "random_seed": None}
+    if backbone == base.recipe.backbone:
+        return {}
+    return {"weights": None, "random_seed": None if backbone == _PIP_WEIGHTS else 0}
+
+
+def _pretraining_settings(base: Base) -> tuple[Setting, ...]:
+    if not base.weights:
+        raise ExportError("pretrainings: give the checkpoints to compare, each as --weights LABEL=FILE")
+    if _UNTRAINED in base.weights:
+        raise ExportError(f"--weights {_UNTRAINED}=…: random weights of that name are measured anyway; choose another")
+    given = tuple(
+        Setting(label, label, recipe={"weights": path, "random_seed": None}) for label, path in base.weights.items()
+    )
+    untrained = Setting(_UNTRAINED, _UNTRAINED, recipe={"weights": None, "random_seed": 0})
+    return (*given, untrained)
+
+
+def _layer_settings(base: Base) -> tuple[Setting, ...]:
+    del base
+    return tuple(Setting("+".join(layers), "+".join(layers), recipe={"layers": layers}) for layers in LAYERS)
+
+
+def _neighbourhood_settings(base: Base) -> tuple[Setting, ...]:
+    del base
+    return tuple(Setting(f"{side}×{side}", side, recipe={"neighbourhood": side}) for side in NEIGHBOURHOODS)
+
+
+def _resolution_settings(base: Base) -> tuple[Setting, ...]:
+    """The field of view stays: the paper's resize of 256 to a crop of 224, in proportion."""
+    shorter = base.recipe.geometry.resize_shorter
+    share = None if shorter is None else shorter / base.recipe.geometry.input_height
+    return tuple(
+        Setting(
+            f"{side}²",
+            side,
+            recipe={
+                "geometry": Geometry(
+                    input_height=side, input_width=side, resize_shorter=None if share is None else round(side * share)
+                )
+            },
+        )
+        for side in SIDES
+    )
+
+
+def _reweight_settings(base: Base) -> tuple[Setting, ...]:
+    del base
+    return tuple(
+        Setting("none" if b == 0 else f"b = {b}", b, teaching={"reweight_neighbours": b}) for b in REWEIGHT_NEIGHBOURS
+    )
+
+
+def _shot_settings(base: Base) -> tuple[Setting, ...]:
+    """As many as every category has pictures for, with some left for the threshold."""
+    return tuple(
+        Setting(f"{shots}", shots, category=partial(few_shots, shots=shots))
+        for shots in SHOTS
+        if shots < base.fewest_good
+    )
+
+
+def few_shots(category: Category, seed: int, *, shots: int) -> Category:
+    """The bank from `shots` good pictures, drawn by the seed; the other good pictures set the threshold.
+
+    Raises:
+        ExportError: the category has too few good pictures.
+    """
+    if shots >= len(category.train):
+        raise ExportError(f"{category.path}: {shots} shots need more than {len(category.train)} good pictures")
+    order = np.random.default_rng([seed, 4]).permutation(len(category.train))
+    chosen = tuple(category.train[index] for index in sorted(order[:shots]))
+    others = tuple(category.train[index] for index in sorted(order[shots:]))
+    return replace(category, train=chosen, validation=others)
+
+
+def _noise_settings(base: Base) -> tuple[Setting, ...]:
+    del base
+    return tuple(Setting(f"{100 * share:g} %", share, category=partial(with_noise, share=share)) for share in NOISE)
+
+
+def with_noise(category: Category, seed: int, *, share: float) -> Category:
+    """`share` of the teaching pictures are defective ones, taken out of the test set.
+
+    The same parts leave the test set whatever the share, so that all shares are tested on the same pictures.
+
+    Raises:
+        ExportError: there are too few defective pictures.
+    """
+    most = round(max(NOISE) / (1 - max(NOISE)) * len(category.train))
+    defective = [index for index, picture in enumerate(category.test) if picture.kind != GOOD]
+    if most > len(defective) // 2:
+        raise ExportError(f"{category.path}: {len(defective)} defective pictures are too few to move {most} of them")
+    moved = np.random.default_rng([seed, 5]).permutation(defective)[:most]
+    count = round(share / (1 - share) * len(category.train))
+    train = (*category.train, *(category.test[index].path for index in moved[:count]))
+    left = frozenset(int(index) for index in moved)
+    test = tuple(picture for index, picture in enumerate(category.test) if index not in left)
+    return replace(category, train=train, test=test)
+
+
+def _precision_settings(base: Base) -> tuple[Setting, ...]:
+    del base
+    return tuple(
+        Setting(
+            f"{ir}, {arithmetic}",
+            f"{ir}, {arithmetic}",
+            f"{search} search",
+            recipe={"precision": ir},
+            teaching={"precision": arithmetic, "search": search},
+        )
+        for search in SEARCHES
+        for ir, arithmetic in PRECISIONS
+    )
+
+
+EXPERIMENTS: Mapping[str, Experiment] = {
+    experiment.name: experiment
+    for experiment in (
+        Experiment(
+            "coreset",
+            "Size of the memory bank",
+            "How small may the memory bank be, and does greedy selection beat random selection?",
+            "coreset ratio",
+            _coreset_settings,
+        ),
+        Experiment(
+            "backbones",
+            "Networks",
+            "Which network gives the best quality, and at what latency?",
+            "network",
+            _backbone_settings,
+        ),
+        Experiment(
+            "pretrainings",
+            "Pretrainings",
+            "How much does it matter on what the network was trained?",
+            "weights",
+            _pretraining_settings,
+        ),
+        Experiment("layers", "Layers", "Which layers make the best embedding?", "layers", _layer_settings),
+        Experiment(
+            "neighbourhood",
+            "Neighbourhood size",
+            "Over how large a neighbourhood should a patch be averaged?",
+            "side of the neighbourhood, in patches of the layer",
+            _neighbourhood_settings,
+        ),
+        Experiment(
+            "resolution",
+            "Resolution",
+            "What does a larger input bring, and what does it cost?",
+            "side of the model's input, pixels",
+            _resolution_settings,
+        ),
+        Experiment(
+            "reweighting",
+            "Re-weighting of the image score",
+            "Does equation 7 of the paper help, and with how many neighbours?",
+            "b, bank neighbours of the nearest bank vector (0: no re-weighting)",
+            _reweight_settings,
+        ),
+        Experiment(
+            "shots",
+            "Few shots",
+            "From how few good parts can a product be taught?",
+            "good pictures in the bank",
+            _shot_settings,
+        ),
+        Experiment(
+            "noise",
+            "Defective parts among the good ones",
+            "How much does it hurt if some of the teaching pictures show defective parts?",
+            "share of defective pictures in the teaching set",
+            _noise_settings,
+        ),
+        Experiment(
+            "precision",
+            "Arithmetic and search",
+            "What do bf16, int8 and the fast search cost in quality, and what do they bring in latency?",
+            "precision of the IR, and of the rest",
+            _precision_settings,
+        ),
+    )
+}

@@ -1,0 +1,1 @@
+"""How well defects are detected, and how sure that is: pure."""

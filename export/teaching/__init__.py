@@ -1,0 +1,1 @@
+"""Pictures of good parts become a bundle; no torch."""

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from edge.errors import SettingsError
+from edge.settings.file import load_settings, walk_settings
+from edge.settings.sections import MqttSettings, PublisherKind, RegionSettings, SourceKind
+from edge.settings.tree import Settings
+from tests.places import ROOT
+
+CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper().startswith("PATCHLINE_"):
+            monkeypatch.delenv(name)
+
+
+def load(directory: Path, text: str) -> Settings:
+    path = directory / "line.toml"
+    path.write_text(text, encoding="utf-8")
+    return load_settings(path)
+
+
+def refusal(directory: Path, text: str) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(directory, text)
+    assert str(directory / "line.toml") in str(caught.value)
+    return str(caught.value)
+
+
+def test_there_are_example_settings() -> None:
+    assert len(CONFIGS) >= 5
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_example_is_valid_and_every_line_that_is_commented_out_names_a_setting(path: Path) -> None:
+    load_settings(path)
+    table, known = "", {name for name, _ in walk_settings()}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        bare = line.lstrip("# ")
+        if header := re.match(r"\[([a-z_.]+)\]", bare):
+            table = header[1] + "."
+        key, equals, _ = bare.partition(" = ")
+        if equals and key.isidentifier():
+            assert table + key in known, f"{path.name}: {line}"
+
+
+def test_without_a_file_everything_has_a_default() -> None:
+    assert load_settings(None) == Settings()
+
+
+def test_every_setting_is_documented_where_it_is_defined() -> None:
+    names = [name for name, _ in walk_settings()]
+    assert {"bundle", "mqtt.host", "inspection.region", "inspection.region.width"} <= set(names)
+    assert len(names) == len(set(names)) > 50
+    assert [name for name, info in walk_settings() if not info.description] == []
+
+
+def test_a_value_of_the_file_is_taken(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path,
+        """
+        publish = ["jsonl", "mqtt"]
+        [source]
+        kind = "folder"
+        fps = 12.5
+        [inspection.region]
+        x = 1
+        y = 2
+        width = 300
+        height = 400
+        """,
+    )
+    assert loaded.publish == (PublisherKind.JSON_LINES, PublisherKind.MQTT)
+    assert loaded.source.kind is SourceKind.FOLDER
+    assert loaded.source.fps == 12.5
+    assert loaded.inspection.region == RegionSettings(x=1, y=2, width=300, height=400)
+
+
+@pytest.mark.parametrize(
+    ("text", "unknown", "suggestion"),
+    [
+        ('bundel = "b"', "bundel", "bundle"),
+        ('[mqtt]\nhots = "b"', "mqtt.hots", "mqtt.host"),
+        ("[inspection]\ntreshold = 3.0", "inspection.treshold", "inspection.threshold"),
+        ("[inspection.region]\nx=0\ny=0\nwidth=64\nheigth=64\nheight=64", "inspection.region.heigth", "region.height"),
+        ("[defect]\nmax_crops = 1", "defect", "defects"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_name(
+    tmp_path: Path, text: str, unknown: str, suggestion: str
+) -> None:
+    message = refusal(tmp_path, text)
+    assert f"unknown setting {unknown}" in message
+    assert "did you mean " in message
+    assert suggestion in message
+
+
+def test_a_key_like_no_other_is_refused_without_a_guess(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "xqzwv = 1")
+    assert "unknown setting xqzwv" in message
+    assert "did you mean" not in message
+
+
+def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "[source]\nfps = 0\n[service]\nframe_buffer = 'x'\n[mqtt]\nhots = 1")
+    assert "source.fps" in message
+    assert "service.frame_buffer" in message
+    assert "mqtt.hots" in message
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "got"),
+    [
+        ("[mqtt]\nport = 70000", "mqtt.port", "70000"),
+        ("[mqtt]\nport = 'many'", "mqtt.port", "many"),
+        ("[source]\nkind = 'scanner'", "source.kind", "scanner"),
+        ("[source]\nfourcc = 'MJPEG'", "source.fourcc", "MJPEG"),
+        ("[inspection]\nthreshold = 0.0", "inspection.threshold", "0.0"),
+        ("[inspection]\nprecision = 'f64'", "inspection.precision", "f64"),
+        ("[station]\nsite = 'plant/one'", "station.site", "plant/one"),
+        ("[defects]\ncrop_max_bytes = 10", "defects.crop_max_bytes", "10"),
+        ("publish = ['mqtt', 'amqp']", "publish.1", "amqp"),
+        ("mqtt = 5", "mqtt", "5"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_its_name_and_what_came(tmp_path: Path, text: str, where: str, got: str) -> None:
+    message = refusal(tmp_path, text)
+    assert f"{where}: " in message
+    assert got in message
+
+
+def test_a_file_that_is_not_toml_is_refused(tmp_path: Path) -> None:
+    assert "not valid TOML" in refusal(tmp_path, "bundle =")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"none\.toml: cannot be read"):
+        load_settings(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_not_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "line.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(SettingsError, match=r"line\.toml: cannot be read"):
+        load_settings(tmp_path / "line.toml")
+
+
+def test_the_environment_stands_over_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATCHLINE_MQTT__PORT", "8884")
+    monkeypatch.setenv("PATCHLINE_BUNDLE", "/opt/bundle")
+    loaded = load(tmp_path, 'bundle = "b"\n[mqtt]\nport = 1884\nkeepalive_s = 33')
+    assert loaded.mqtt.port == 8884
+    assert loaded.mqtt.keepalive_s == 33
+    assert loaded.bundle == Path("/opt/bundle")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("jsonl", (PublisherKind.JSON_LINES,)),
+        ("mqtt,jsonl", (PublisherKind.MQTT, PublisherKind.JSON_LINES)),
+    ],
+)
+def test_publishers_in_the_environment_are_separated_by_commas(
+    monkeypatch: pytest.MonkeyPatch, value: str, expected: tuple[PublisherKind, ...]
+) -> None:
+    monkeypatch.setenv("PATCHLINE_PUBLISH", value)
+    assert load_settings(None).publish == expected
+
+
+def test_a_region_can_be_given_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"X": "1", "Y": "2", "WIDTH": "64", "HEIGHT": "65"}.items():
+        monkeypatch.setenv(f"PATCHLINE_INSPECTION__REGION__{name}", value)
+    assert load_settings(None).inspection.region == RegionSettings(x=1, y=2, width=64, height=65)
+
+
+@pytest.mark.parametrize(
+    ("variable", "suggestion"),
+    [("PATCHLINE_MQTT__HOTS", "mqtt.host"), ("PATCHLINE_BUNDEL", "bundle"), ("PATCHLINE_MQTT_HOST", "mqtt.host")],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_known_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, suggestion: str
+) -> None:
+    monkeypatch.setenv(variable, "x")
+    with pytest.raises(SettingsError, match=rf"environment: {variable}: unknown setting .*did you mean {suggestion}"):
+        load_settings(None)
+
+
+def test_a_wrong_value_in_the_environment_is_refused_with_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATCHLINE_SOURCE__FPS", "fast")
+    with pytest.raises(SettingsError, match=r"environment: PATCHLINE_SOURCE__FPS: .*'fast'"):
+        load_settings(None)
+
+
+def test_a_table_in_the_environment_that_is_not_json_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATCHLINE_MQTT", "{host")
+    with pytest.raises(SettingsError, match="environment: "):
+        load_settings(None)
+
+
+def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    loaded = load(
+        tmp_path,
+        """
+        bundle = "bundles/plate"
+        [source]
+        kind = "folder"
+        path = "pictures/*.png"
+        credentials_file = "camera"
+        [inspection]
+        mask = "../mask.png"
+        cache_dir = "/var/cache/line"
+        [mqtt]
+        tls = true
+        user = "u"
+        password_file = "password"
+        ca_file = "ca"
+        certificate_file = "certificate"
+        key_file = "key"
+        """,
+    )
+    assert loaded.bundle == tmp_path / "bundles/plate"
+    assert loaded.source.path == str(tmp_path / "pictures/*.png")
+    assert loaded.source.credentials_file == tmp_path / "camera"
+    assert loaded.inspection.mask == tmp_path / "../mask.png"
+    assert loaded.inspection.cache_dir == Path("/var/cache/line")
+    names = ("password_file", "ca_file", "certificate_file", "key_file")
+    assert [getattr(loaded.mqtt, name).parent for name in names] == [tmp_path] * 4
+
+
+def test_a_path_in_the_home_directory_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    assert load(tmp_path, 'bundle = "~/bundle"').bundle == tmp_path / "home" / "bundle"
+
+
+def test_a_path_that_is_not_set_stays_unset(tmp_path: Path) -> None:
+    loaded = load(tmp_path, '[source]\npath = ""')
+    assert loaded.source.path == ""
+    assert loaded.inspection.mask is None
+
+
+def test_every_setting_that_is_a_path_is_anchored_at_the_file(tmp_path: Path) -> None:
+    for name, info in walk_settings():
+        if info.annotation not in (Path, Path | None):
+            continue
+        *tables, key = name.split(".")
+        needs = {
+            "mqtt.password_file": "user = 'u'\n",
+            "mqtt.ca_file": "tls = true\n",
+            "mqtt.certificate_file": "tls = true\nkey_file = 'k'\n",
+            "mqtt.key_file": "tls = true\ncertificate_file = 'c'\n",
+        }
+        header = f"[{'.'.join(tables)}]\n" if tables else ""
+        value: object = load(tmp_path, f"{header}{needs.get(name.removeprefix('sparkplug.'), '')}{key} = 'some/where'")
+        for part in (*tables, key):
+            value = getattr(value, part)
+        assert value == tmp_path / "some/where", name
+
+
+@pytest.mark.parametrize("host", ["broker.local", "10.0.0.7", "localhost.example.com", ""])
+def test_plain_text_to_another_machine_is_refused_with_the_way_out(tmp_path: Path, host: str) -> None:
+    message = refusal(tmp_path, f'[mqtt]\nhost = "{host}"')
+    assert "is not loopback" in message
+    assert "set tls = true, or allow_plaintext = true" in message
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_plain_text_to_loopback_is_allowed(tmp_path: Path, host: str) -> None:
+    assert load(tmp_path, f'[mqtt]\nhost = "{host}"').mqtt.host == host
+
+
+@pytest.mark.parametrize("permission", ["tls", "allow_plaintext"])
+def test_another_machine_is_reached_with_tls_or_by_an_explicit_setting(tmp_path: Path, permission: str) -> None:
+    assert load(tmp_path, f'[mqtt]\nhost = "broker"\n{permission} = true').mqtt.host == "broker"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tls = true\ncertificate_file = 'c'", "belong together"),
+        ("tls = true\nkey_file = 'k'", "belong together"),
+        ("ca_file = 'c'", "need tls = true"),
+        ("password_file = 'p'", "password_file needs user"),
+    ],
+)
+def test_settings_that_belong_together_are_not_given_alone(tmp_path: Path, text: str, message: str) -> None:
+    assert message in refusal(tmp_path, f"[mqtt]\n{text}")
+
+
+def test_a_secret_cannot_be_written_into_the_file_and_is_not_repeated(tmp_path: Path) -> None:
+    message = refusal(tmp_path, "[mqtt]\nuser = 'u'\npassword = 'hunter2'")
+    assert "mqtt.password" in message
+    assert "hunter2" not in message
+
+
+def test_settings_cannot_be_changed_once_loaded() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        load_settings(None).mqtt.port = 1  # type: ignore[misc]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(min_size=1, max_size=12))
+def test_a_topic_level_takes_only_what_every_broker_and_plc_takes(clean_environment: None, text: str) -> None:
+    safe = all(char.isascii() and (char.isalnum() or char in "_-") for char in text)
+    try:
+        loaded = Settings.model_validate({"station": {"site": text}})
+    except ValidationError:
+        assert not safe
+    else:
+        assert safe
+        assert loaded.station.site == text
+
+
+def test_the_default_broker_is_on_this_machine() -> None:
+    assert MqttSettings().host == "127.0.0.1"
