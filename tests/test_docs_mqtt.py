@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 
 from edge.delivery.outbox.database import message_bytes
 from edge.errors import AuditError
-from edge.health.alarms import AlarmCode, Alarms, Facts
+from edge.health.alarms import AlarmCode, Alarms, Conditions
 from edge.protocol.messages import MAX_VERDICT_BYTES, alarm_message, crop_messages, tombstone_message, verdict_message
 from edge.protocol.topics import StationTopics, Status
 from edge.records import Box, Crop, Defect, FrameIdentity, Outcome, Reason, Severity, Verdict
@@ -155,7 +155,7 @@ def test_every_reason_status_and_alarm_is_described() -> None:
 
 def severities() -> dict[str, str]:
     """Of every alarm, as a station says them at its first look, when nothing is wrong."""
-    fine = Facts(
+    fine = Conditions(
         source_away=False,
         clock_synchronised=True,
         connected=True,

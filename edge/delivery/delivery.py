@@ -22,7 +22,7 @@ from edge.delivery.outbox.records import OutboxLimits, OutboxStatistics
 from edge.delivery.pump import Pump
 from edge.errors import OutboxError
 from edge.files.places import default_state_dir
-from edge.health.alarms import AlarmChange, Facts
+from edge.health.alarms import AlarmChange, Conditions
 from edge.health.statistics import Statistics
 from edge.health.supervision import stalled
 from edge.protocol.commands import Request
@@ -242,14 +242,14 @@ class Delivery:
         self._count_direct(taken)
         return taken
 
-    def facts(self) -> Facts:
+    def conditions(self) -> Conditions:
         """What alarms are judged by, as far as it is known here."""
         publisher, stored = self._publisher, self._look()
         if stored is None or self._outbox is None:
-            return Facts(connected=None if publisher is None else publisher.link is not None)
+            return Conditions(connected=None if publisher is None else publisher.link is not None)
         opened = self._outbox.opened
         reasons = (opened.reason, f"the old one is {opened.set_aside}" if opened.set_aside else "")
-        return Facts(
+        return Conditions(
             connected=None if publisher is None else publisher.link is not None,
             waiting=stored.pending,
             evicted=stored.evicted_verdicts + stored.evicted_crops + stored.evicted_dead_letters,

@@ -28,7 +28,7 @@ class AlarmCode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Conditions:
     """What alarms are judged by; None: nobody knows, or there is no such thing."""
 
     source_away: bool | None = None
@@ -85,30 +85,30 @@ class Alarms:
         """Those that are raised."""
         return tuple(code for code, alarm in self._alarms.items() if alarm.active)
 
-    def look(self, facts: Facts, now_s: float, at_s: float) -> list[AlarmChange]:
+    def look(self, conditions: Conditions, now_s: float, at_s: float) -> list[AlarmChange]:
         """What has changed.
 
         Args:
-            facts: as they are now.
+            conditions: as they are now.
             now_s: monotonic seconds.
             at_s: wall clock, seconds since 1970-01-01 UTC.
         """
         judged = {
-            AlarmCode.BROKER_AWAY: _not(facts.connected),
-            AlarmCode.BACKLOG_GROWING: self._is_backlog(facts.waiting),
-            AlarmCode.EVICTING: self._evicted.has_grown(facts.evicted),
-            AlarmCode.DEAD_LETTERS: self._refused.has_grown(facts.refused),
-            AlarmCode.DISK_LOW: facts.disk_low,
-            AlarmCode.MEMORY_ONLY: facts.outbox_refuses,
-            AlarmCode.OUTBOX_CORRUPT: None if facts.outbox_replaced is None else bool(facts.outbox_replaced),
-            AlarmCode.CLOCK_UNSYNCHRONISED: _not(facts.clock_synchronised),
-            AlarmCode.SOURCE_AWAY: facts.source_away,
+            AlarmCode.BROKER_AWAY: _not(conditions.connected),
+            AlarmCode.BACKLOG_GROWING: self._is_backlog(conditions.waiting),
+            AlarmCode.EVICTING: self._evicted.has_grown(conditions.evicted),
+            AlarmCode.DEAD_LETTERS: self._refused.has_grown(conditions.refused),
+            AlarmCode.DISK_LOW: conditions.disk_low,
+            AlarmCode.MEMORY_ONLY: conditions.outbox_refuses,
+            AlarmCode.OUTBOX_CORRUPT: None if conditions.outbox_replaced is None else bool(conditions.outbox_replaced),
+            AlarmCode.CLOCK_UNSYNCHRONISED: _not(conditions.clock_synchronised),
+            AlarmCode.SOURCE_AWAY: conditions.source_away,
         }
         details = {
-            AlarmCode.BACKLOG_GROWING: f"{facts.waiting} messages",
-            AlarmCode.EVICTING: f"{facts.evicted} in all",
-            AlarmCode.DEAD_LETTERS: f"{facts.refused} in all",
-            AlarmCode.OUTBOX_CORRUPT: facts.outbox_replaced or "",
+            AlarmCode.BACKLOG_GROWING: f"{conditions.waiting} messages",
+            AlarmCode.EVICTING: f"{conditions.evicted} in all",
+            AlarmCode.DEAD_LETTERS: f"{conditions.refused} in all",
+            AlarmCode.OUTBOX_CORRUPT: conditions.outbox_replaced or "",
         }
         changes = [
             self._alarms[code].look(condition, details.get(code, ""), now_s, at_s) for code, condition in judged.items()

@@ -21,15 +21,15 @@ from edge.line.triggers import Miss
 from edge.protocol.commands import (
     Answer,
     Command,
+    Deduplicator,
+    Ignored,
     Pause,
     Reader,
-    Reception,
     Refusal,
     Request,
     Resume,
     SwitchRecipe,
     Trigger,
-    Unheard,
 )
 from edge.protocol.text import bounded
 from edge.records import FrameIdentity, Message, Reason, Values, Verdict
@@ -74,7 +74,7 @@ class Control:
             reply: sends an answer to a command. False: the broker cannot take it now.
         """
         self._reader = Reader(settings.commands, base)
-        self._reception = Reception(settings.commands)
+        self._deduplicator = Deduplicator(settings.commands)
         self._simulated = settings.source.kind is SourceKind.SIMULATED
         self._gate = gate
         self._recipes = recipes
@@ -133,15 +133,15 @@ class Control:
 
     def _take(self, request: Request) -> None:
         now_s = monotonic()
-        if not self._reception.admit(now_s):
+        if not self._deduplicator.admit(now_s):
             self._complain(now_s)
             return
         self._counts["commands"] += 1
         unanswerable = self._reader.why_unanswerable(request)
         if unanswerable:
-            self._note(request, Unheard(unanswerable))
+            self._note(request, Ignored(unanswerable))
             return
-        known = self._reception.recall(request, now_s)
+        known = self._deduplicator.recall(request, now_s)
         if isinstance(known, Answer):
             self._answer(request, known, repeated=True)
         elif known is not None:
@@ -174,14 +174,14 @@ class Control:
             self._counts["commands_unheard"] += 1
 
     def _conclude(self, request: Request, answer: Answer) -> None:
-        self._reception.conclude(request, answer)
+        self._deduplicator.conclude(request, answer)
         self._answer(request, answer)
 
     def _answer(self, request: Request, answer: Answer, *, repeated: bool = False) -> None:
         sent = self._reply(self._reader.reply(request, answer))
         self._note(request, answer, repeated=repeated, sent=sent)
 
-    def _note(self, request: Request, outcome: Answer | Unheard, *, repeated: bool = False, sent: bool = False) -> None:
+    def _note(self, request: Request, outcome: Answer | Ignored, *, repeated: bool = False, sent: bool = False) -> None:
         """The one line of this request."""
         ok = isinstance(outcome, Answer) and outcome.ok
         error = outcome.error if isinstance(outcome, Answer) else outcome.why

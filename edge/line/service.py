@@ -331,7 +331,7 @@ class _Line:
 
     def _look_for_alarms(self) -> None:
         facts = dataclasses.replace(
-            self._delivery.facts(),
+            self._delivery.conditions(),
             source_away=self._source.state is SourceState.AWAY,
             clock_synchronised=read_clock_state(),
         )

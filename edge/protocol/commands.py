@@ -104,7 +104,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Unheard:
+class Ignored:
     """Nothing is done, and nobody can or shall be told."""
 
     why: str
@@ -171,7 +171,7 @@ class Reader:
         return Message(topic=request.response_topic, payload=encode(payload), qos=1, correlation=request.correlation)
 
 
-class Reception:
+class Deduplicator:
     """Which requests are executed, which are answered as before, and which are not heard. Belongs to one thread.
 
     A request that comes again, known by response topic and correlation data, is answered as the first time and not
@@ -188,7 +188,7 @@ class Reception:
         """False: too many, `max_per_s` are heard. At `now_s`, monotonic seconds."""
         return self._limit.take(now_s)
 
-    def recall(self, request: Request, now_s: float) -> Answer | Unheard | None:
+    def recall(self, request: Request, now_s: float) -> Answer | Ignored | None:
         """What is known of `request`; None: it is new, and `conclude` is owed for it."""
         self._forget(now_s)
         key, digest = _key(request), _digest(request)
@@ -201,7 +201,7 @@ class Reception:
                 f"the same correlation data came with another command within {self._remember_s:g} s: "
                 "give every command its own"
             )
-        return known.answer or Unheard("comes again while it is being executed; answered once")
+        return known.answer or Ignored("comes again while it is being executed; answered once")
 
     def conclude(self, request: Request, answer: Answer) -> None:
         """`answer` is what becomes of `request`."""

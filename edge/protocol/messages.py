@@ -50,7 +50,7 @@ def verdict_payload(
         seq: counts the station's verdicts within the epoch.
         backlog: sent late, after an outage.
     """
-    judged = _without_invalid_numbers(verdict)
+    judged = without_invalid_numbers(verdict)
     frame = judged.identity
     milliseconds = round(frame.captured_at_s * 1000)
     return {
@@ -78,6 +78,22 @@ def verdict_payload(
         **_worst_defect(judged.defects),
         "crop_sha256": next((crop.sha256 for crop in judged.crops if crop.index == 0), ""),
     }
+
+
+def without_invalid_numbers(verdict: Verdict) -> Verdict:
+    """The verdict as it can be said: with a number that is not finite nothing is known, and the answer is NO_RESULT."""
+    numbers = (verdict.score, verdict.threshold, *(defect.peak_score for defect in verdict.defects))
+    if all(math.isfinite(number) for number in numbers):
+        return verdict
+    return dataclasses.replace(
+        verdict,
+        outcome=Outcome.NO_RESULT,
+        reason=verdict.reason or Reason.INTERNAL_ERROR,
+        score=0.0,
+        threshold=_finite(verdict.threshold),
+        defects=(),
+        crops=(),
+    )
 
 
 def verdict_message(topics: StationTopics, verdict: Verdict, epoch: int, seq: int, *, backlog: bool = False) -> Message:
@@ -182,21 +198,6 @@ def encode(payload: Mapping[str, Scalar]) -> bytes:
     """Compact JSON in UTF-8."""
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.encode("utf-8")
-
-
-def _without_invalid_numbers(verdict: Verdict) -> Verdict:
-    numbers = (verdict.score, verdict.threshold, *(defect.peak_score for defect in verdict.defects))
-    if all(math.isfinite(number) for number in numbers):
-        return verdict
-    return dataclasses.replace(
-        verdict,
-        outcome=Outcome.NO_RESULT,
-        reason=verdict.reason or Reason.INTERNAL_ERROR,
-        score=0.0,
-        threshold=_finite(verdict.threshold),
-        defects=(),
-        crops=(),
-    )
 
 
 def _worst_defect(defects: tuple[Defect, ...]) -> dict[str, Scalar]:

@@ -59,7 +59,7 @@ def deliver(delivery: Delivery, *frames: int, lost: int = 0) -> None:
 
 
 def connected(delivery: Delivery) -> None:
-    wait_until(lambda: bool(delivery.facts().connected), "the broker is there")
+    wait_until(lambda: bool(delivery.conditions().connected), "the broker is there")
 
 
 def decode(payloads: list[bytes]) -> list[dict[str, object]]:
@@ -188,7 +188,7 @@ def test_while_the_disk_refuses_verdicts_go_directly_in_an_epoch_of_their_own(
         wait_until(lambda: delivery.report()["outbox_messages"] == 0, "what was delivered is forgotten")
         fill(disk / "filler")
         count = 2
-        while not delivery.facts().outbox_refuses:
+        while not delivery.conditions().outbox_refuses:
             deliver(delivery, count)
             count += 1
             assert count < 2000, "the disk never refused"
@@ -197,7 +197,7 @@ def test_while_the_disk_refuses_verdicts_go_directly_in_an_epoch_of_their_own(
 
         (disk / "filler").unlink()
         count += 3
-        while delivery.facts().outbox_refuses:
+        while delivery.conditions().outbox_refuses:
             deliver(delivery, count)
             count += 1
             time.sleep(0.05)
@@ -259,12 +259,12 @@ def test_without_an_outbox_an_alarm_is_said_until_the_broker_hears_it(
 def test_a_database_that_cannot_be_used_is_an_alarm_that_names_the_old_one(tmp_path: Path) -> None:
     with delivering(free_port(), tmp_path / "o") as delivery:
         deliver(delivery, 0)
-        epoch = delivery.facts()
+        epoch = delivery.conditions()
         assert epoch.outbox_replaced == ""
     database = tmp_path / "o" / "outbox.db"
     database.write_bytes(b"this is no database" * 1000)
     with delivering(free_port(), tmp_path / "o") as delivery:
-        changes = Alarms(AlarmSettings()).look(delivery.facts(), 0.0, 0.0)
+        changes = Alarms(AlarmSettings()).look(delivery.conditions(), 0.0, 0.0)
 
     (raised,) = [found for found in changes if found.active]
     (aside,) = (tmp_path / "o").glob("outbox.corrupt-*.db")
@@ -275,10 +275,10 @@ def test_a_database_that_cannot_be_used_is_an_alarm_that_names_the_old_one(tmp_p
 def test_what_gives_way_is_counted_for_the_alarm(tmp_path: Path) -> None:
     with delivering(free_port(), tmp_path / "o", max_rows=100) as delivery:
         deliver(delivery, *range(60))
-        facts = delivery.facts()
+        conditions = delivery.conditions()
 
-        assert facts.evicted == 20  # crops first: 120 messages came
-        assert facts.waiting == 100
+        assert conditions.evicted == 20  # crops first: 120 messages came
+        assert conditions.waiting == 100
         assert delivery.report()["outbox_evicted_crops"] == 20
 
 

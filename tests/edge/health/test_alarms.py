@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.health.alarms import AlarmChange, AlarmCode, Alarms, Facts
+from edge.health.alarms import AlarmChange, AlarmCode, Alarms, Conditions
 from edge.records import Severity
 from edge.settings.sections import AlarmSettings
 
 SETTINGS = AlarmSettings(broker_away_s=10, backlog_messages=100, clock_s=60, quiet_s=30)
-WELL = Facts(
+WELL = Conditions(
     source_away=False,
     clock_synchronised=True,
     connected=True,
@@ -29,22 +29,22 @@ WALL_S = 1_700_000_000.0
 class Watched:
     """Alarms that are looked at once a second, by a clock of the test's own."""
 
-    def __init__(self, first: Facts = WELL) -> None:
+    def __init__(self, first: Conditions = WELL) -> None:
         self.alarms = Alarms(SETTINGS)
         self.now_s = 0.0
         self.first = self.look(first)
 
-    def look(self, facts: Facts) -> list[AlarmChange]:
-        changes = self.alarms.look(facts, self.now_s, WALL_S + self.now_s)
+    def look(self, conditions: Conditions) -> list[AlarmChange]:
+        changes = self.alarms.look(conditions, self.now_s, WALL_S + self.now_s)
         self.now_s += 1.0
         return changes
 
-    def watch(self, facts: Facts, seconds: int) -> list[AlarmChange]:
-        return [change for _ in range(seconds) for change in self.look(facts)]
+    def watch(self, conditions: Conditions, seconds: int) -> list[AlarmChange]:
+        return [change for _ in range(seconds) for change in self.look(conditions)]
 
 
-def but(**changes: object) -> Facts:
-    return replace(WELL, **changes)  # type: ignore[arg-type]  # keys and types are those of Facts
+def but(**changes: object) -> Conditions:
+    return replace(WELL, **changes)  # type: ignore[arg-type]  # keys and types are those of Conditions
 
 
 def test_the_first_look_says_that_every_alarm_is_over_so_that_retained_ones_are_corrected() -> None:
@@ -76,7 +76,7 @@ def test_what_is_wrong_at_the_first_look_is_raised_once() -> None:
         (AlarmCode.SOURCE_AWAY, but(source_away=True)),
     ],
 )
-def test_a_lasting_condition_is_raised_once_and_over_once(code: AlarmCode, wrong: Facts) -> None:
+def test_a_lasting_condition_is_raised_once_and_over_once(code: AlarmCode, wrong: Conditions) -> None:
     watched = Watched()
 
     raised = watched.watch(wrong, 100)
@@ -134,17 +134,17 @@ def test_a_backlog_around_its_limit_does_not_flutter() -> None:
 
 
 def test_what_nobody_knows_is_no_alarm_and_ends_none() -> None:
-    watched = Watched(Facts())
+    watched = Watched(Conditions())
     assert watched.first == []
-    assert watched.watch(Facts(), 100) == []
+    assert watched.watch(Conditions(), 100) == []
 
     watched.watch(but(disk_low=True), 1)
-    assert watched.watch(Facts(), 100) == []
+    assert watched.watch(Conditions(), 100) == []
     assert watched.alarms.active == (AlarmCode.DISK_LOW,)
 
 
-facts = st.builds(
-    Facts,
+conditions = st.builds(
+    Conditions,
     source_away=st.sampled_from([None, False, True]),
     connected=st.sampled_from([None, False, True]),
     waiting=st.one_of(st.none(), st.integers(0, 200)),
@@ -153,9 +153,9 @@ facts = st.builds(
 )
 
 
-@given(st.lists(st.tuples(facts, st.integers(1, 40)), max_size=30))
-def test_raised_and_over_alternate_for_every_alarm(history: list[tuple[Facts, int]]) -> None:
-    watched = Watched(Facts())
+@given(st.lists(st.tuples(conditions, st.integers(1, 40)), max_size=30))
+def test_raised_and_over_alternate_for_every_alarm(history: list[tuple[Conditions, int]]) -> None:
+    watched = Watched(Conditions())
     changes = [change for seen, seconds in history for change in watched.watch(seen, seconds)]
 
     for code in AlarmCode:

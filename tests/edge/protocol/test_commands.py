@@ -14,15 +14,15 @@ from edge.protocol.commands import (
     MAX_CORRELATION_BYTES,
     MAX_PAYLOAD_BYTES,
     Answer,
+    Deduplicator,
+    Ignored,
     Pause,
     Reader,
-    Reception,
     Refusal,
     Request,
     Resume,
     SwitchRecipe,
     Trigger,
-    Unheard,
 )
 from edge.settings.sections import CommandName, CommandSettings
 from tests.places import ROOT
@@ -161,51 +161,51 @@ def test_a_reply_is_flat_json_at_qos_1_with_the_correlation_data_that_came() -> 
 
 
 def test_a_request_that_comes_again_gets_the_answer_it_had() -> None:
-    reception = Reception(CommandSettings(remember_s=60))
+    deduplicator = Deduplicator(CommandSettings(remember_s=60))
     first = request("pause")
 
-    assert reception.recall(first, now_s=0) is None
-    assert isinstance(reception.recall(first, now_s=1), Unheard)  # it is being executed
-    reception.conclude(first, Answer("because"))
-    assert reception.recall(request("pause"), now_s=2) == Answer("because")
+    assert deduplicator.recall(first, now_s=0) is None
+    assert isinstance(deduplicator.recall(first, now_s=1), Ignored)  # it is being executed
+    deduplicator.conclude(first, Answer("because"))
+    assert deduplicator.recall(request("pause"), now_s=2) == Answer("because")
 
 
 def test_another_command_with_the_same_correlation_data_is_neither_executed_nor_called_done() -> None:
-    reception = Reception(CommandSettings())
-    reception.recall(request("trigger", {"trigger_id": "1"}), now_s=0)
-    reception.conclude(request("trigger", {"trigger_id": "1"}), Answer())
+    deduplicator = Deduplicator(CommandSettings())
+    deduplicator.recall(request("trigger", {"trigger_id": "1"}), now_s=0)
+    deduplicator.conclude(request("trigger", {"trigger_id": "1"}), Answer())
 
-    again = reception.recall(request("trigger", {"trigger_id": "2"}), now_s=1)
+    again = deduplicator.recall(request("trigger", {"trigger_id": "2"}), now_s=1)
     assert isinstance(again, Answer)
     assert "give every command its own" in again.error
 
 
 @pytest.mark.parametrize("other", [{"correlation": b"2"}, {"response_topic": f"{BASE}/reply/plc2"}])
 def test_requests_differ_by_sender_or_by_correlation_data(other: dict[str, object]) -> None:
-    reception = Reception(CommandSettings())
+    deduplicator = Deduplicator(CommandSettings())
 
-    assert reception.recall(request("pause"), now_s=0) is None
-    assert reception.recall(request("pause", **other), now_s=0) is None
+    assert deduplicator.recall(request("pause"), now_s=0) is None
+    assert deduplicator.recall(request("pause", **other), now_s=0) is None
 
 
 def test_a_request_is_forgotten_in_time() -> None:
-    reception = Reception(CommandSettings(remember_s=60))
-    reception.recall(request("pause"), now_s=0)
-    reception.conclude(request("pause"), Answer())
+    deduplicator = Deduplicator(CommandSettings(remember_s=60))
+    deduplicator.recall(request("pause"), now_s=0)
+    deduplicator.conclude(request("pause"), Answer())
 
-    assert reception.recall(request("pause"), now_s=59.9) == Answer()
-    assert reception.recall(request("pause"), now_s=60) is None
-    assert len(reception) == 1
+    assert deduplicator.recall(request("pause"), now_s=59.9) == Answer()
+    assert deduplicator.recall(request("pause"), now_s=60) is None
+    assert len(deduplicator) == 1
 
 
 @given(st.lists(st.floats(0, 3), min_size=1, max_size=300), st.sampled_from([0.5, 1.0, 5.0]))
 def test_never_more_commands_are_heard_than_the_rate_allows(pauses: list[float], per_s: float) -> None:
-    reception = Reception(CommandSettings(max_per_s=per_s))
+    deduplicator = Deduplicator(CommandSettings(max_per_s=per_s))
     heard: list[float] = []
     now_s = 100.0
     for pause in pauses:
         now_s += pause / 10
-        if reception.admit(now_s):
+        if deduplicator.admit(now_s):
             heard.append(now_s)
 
     assert heard[0] == 100.0 + pauses[0] / 10
@@ -216,9 +216,9 @@ def test_never_more_commands_are_heard_than_the_rate_allows(pauses: list[float],
 
 
 def test_a_sender_who_keeps_to_the_rate_is_always_heard() -> None:
-    reception = Reception(CommandSettings(max_per_s=4))
+    deduplicator = Deduplicator(CommandSettings(max_per_s=4))
 
-    assert all(reception.admit(number / 4) for number in range(100))
+    assert all(deduplicator.admit(number / 4) for number in range(100))
 
 
 # The documentation.
