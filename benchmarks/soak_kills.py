@@ -9,10 +9,10 @@ from typing import Any
 
 from rich.console import Console
 
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.campaign import Outcome, Plan, run_campaign
+from benchmarks.rig.station import Station
 from edge.bundle.bundle import read_bundle
-from tests.faults.broker import BrokerProcess
-from tests.faults.campaign import Outcome, Plan, run_campaign
-from tests.faults.station import Station
 
 WINDOW = 10  # the default of mqtt.window
 LINE_FPS = 25

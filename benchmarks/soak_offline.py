@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from benchmarks.rig.books import read_books
+from benchmarks.rig.broker import BrokerProcess, Entry
+from benchmarks.rig.ledger import Findings, audit, key_of
+from benchmarks.rig.station import Station
 from benchmarks.soak_kills import line_settings
 from edge.bundle.bundle import read_bundle
 from edge.files.pictures import write_picture
 from edge.sources.simulated.source import draw_part
-from tests.faults.books import read_books
-from tests.faults.broker import BrokerProcess, Entry
-from tests.faults.ledger import Findings, audit, key_of
-from tests.faults.station import Station
 
 UNUSABLE_PICTURES = 19  # to each part that is judged
 SETTLED = 1000  # verdicts after which memory is compared

@@ -24,8 +24,8 @@ from paho.mqtt.client import Client, MQTTMessage, MQTTv5
 from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 
+from benchmarks.rig.brokers import Mosquitto, find_mosquitto
 from demo.broker import EmbeddedBroker
-from tests.brokers import Mosquitto, find_mosquitto
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIG = ROOT / "configs" / "demo.toml"

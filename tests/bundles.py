@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import MANIFEST, Manifest, compute_identity
 from edge.bundle.ir import Geometry
 from edge.files.pictures import write_picture
@@ -19,7 +20,6 @@ from export.conversion.convert import ConvertOptions, convert
 from export.conversion.weights import WeightsChoice
 from export.teaching.teach import TeachOptions, teach
 
-FRAME_SIZE = (192, 256)  # height, width: not square, so that a mixed-up axis shows
 GOOD_PARTS = 30
 DEFECTIVE_PARTS = 8
 LINE_SEED = 11

@@ -13,7 +13,7 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
-from tests.brokers import PATIENCE_S, Place, wait_until
+from benchmarks.rig.brokers import PATIENCE_S, Place, wait_until
 
 
 class Requester:

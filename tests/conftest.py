@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.brokers import Broker, Certificates, EmbeddedBroker, Mosquitto, find_mosquitto
+from benchmarks.rig.brokers import Broker, Certificates, EmbeddedBroker, Mosquitto, find_mosquitto
 
 pytest_plugins = ("tests.bundles", "tests.disks")
 

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.places import ROOT
 
 IMPORT_EDGE = """
 import importlib, pkgutil, sys, threading
@@ -46,3 +49,18 @@ def test_importing_edge_says_nothing_and_writes_nothing(tmp_path: Path) -> None:
     )
     assert done.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_imports_the_tests_but_tests() -> None:
+    modules = [path for part in ("edge", "export", "benchmarks", "demo") for path in (ROOT / part).rglob("*.py")]
+    imported = {path: _imports(path) for path in modules}
+    assert len(modules) > 100
+    assert [path for path, names in imported.items() if "tests" in names] == []
+
+
+def _imports(path: Path) -> set[str]:
+    """The top-level packages that a module imports, wherever in it."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    named = {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+    plain = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
+    return {name.split(".")[0] for name in named | plain}

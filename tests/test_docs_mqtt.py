@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
+from benchmarks.rig.brokers import EmbeddedBroker, Subscriber
 from edge.delivery.outbox.database import message_bytes
 from edge.errors import AuditError
 from edge.health.alarms import AlarmCode, Alarms, Conditions
@@ -22,7 +23,6 @@ from edge.protocol.topics import StationTopics, Status
 from edge.records import Box, Crop, Defect, FrameIdentity, Outcome, Reason, Severity, Verdict
 from edge.settings.sections import AlarmSettings, MqttSettings, OutboxSettings
 from edge.settings.tree import Settings
-from tests.brokers import EmbeddedBroker, Subscriber
 from tests.edge.line.test_service import running, write_settings
 from tests.places import ROOT
 

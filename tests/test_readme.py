@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bundles import FRAME_SIZE
+from benchmarks.rig.station import FRAME_SIZE
 from tests.places import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")

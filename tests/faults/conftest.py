@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from tests.faults.broker import BrokerProcess
-from tests.faults.faulty import SOURCE, FaultyLibrary
-from tests.faults.network import Cable, available
-from tests.faults.proxy import ChaosProxy
-from tests.faults.station import Station
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.faulty import SOURCE, FaultyLibrary
+from benchmarks.rig.network import Cable, available
+from benchmarks.rig.proxy import ChaosProxy
+from benchmarks.rig.station import Station
 
 MakeStation = Callable[..., Station]
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
-from tests.faults.broker import BrokerProcess
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.ledger import audit, key_of
 from tests.faults.conftest import MakeStation
-from tests.faults.ledger import audit, key_of
 
 
 def test_a_frozen_broker_stops_neither_capture_nor_the_watchdog_and_gets_everything_later(

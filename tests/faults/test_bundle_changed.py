@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from tests.faults.broker import BrokerProcess, EntryKind
+from benchmarks.rig.broker import BrokerProcess, EntryKind
 from tests.faults.conftest import MakeStation
 
 

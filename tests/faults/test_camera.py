@@ -10,11 +10,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.bundles import FRAME_SIZE
+from benchmarks.rig.broker import BrokerProcess, Log
+from benchmarks.rig.station import FRAME_SIZE, Station
 from tests.edge.sources.mjpeg import MjpegCamera, Mood
-from tests.faults.broker import BrokerProcess, Log
 from tests.faults.conftest import MakeStation
-from tests.faults.station import Station
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 
-from tests.faults.broker import BrokerProcess
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.faulty import FaultyLibrary
+from benchmarks.rig.ledger import audit, key_of
 from tests.faults.conftest import MakeStation
-from tests.faults.faulty import FaultyLibrary
-from tests.faults.ledger import audit, key_of
 
 HOUR_S = 3600
 

@@ -13,13 +13,13 @@ import json
 import os
 from pathlib import Path
 
+from benchmarks.rig.books import DATABASE, read_books
+from benchmarks.rig.broker import BrokerProcess, Log
+from benchmarks.rig.faulty import FaultyLibrary
+from benchmarks.rig.ledger import audit, key_of
+from benchmarks.rig.station import Station
 from tests.disks import MakeDisk
-from tests.faults.books import DATABASE, read_books
-from tests.faults.broker import BrokerProcess, Log
 from tests.faults.conftest import MakeStation
-from tests.faults.faulty import FaultyLibrary
-from tests.faults.ledger import audit, key_of
-from tests.faults.station import Station
 
 
 def verdicts(log: Log) -> int:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.faulty import FaultyLibrary, standing_still
 from edge.files.pictures import write_picture
 from tests.bundles import draw_good
 from tests.edge.line.test_service import is_silent
-from tests.faults.broker import BrokerProcess
 from tests.faults.conftest import MakeStation
-from tests.faults.faulty import FaultyLibrary, standing_still
 
 SILENCE_S = 3.5  # the watchdog is otherwise fed every second
 

@@ -7,9 +7,9 @@ after each kill no more is repeated than the window and the one whose acknowledg
 
 from __future__ import annotations
 
-from tests.faults.books import read_books
-from tests.faults.broker import BrokerProcess
-from tests.faults.campaign import Outcome, Plan, run_campaign
+from benchmarks.rig.books import read_books
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.campaign import Outcome, Plan, run_campaign
 from tests.faults.conftest import MakeStation
 
 WINDOW = 10  # the default of mqtt.window

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rig.books import read_books
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.ledger import audit, key_of
 from edge.files.pictures import write_picture
 from tests.bundles import draw_good
-from tests.faults.books import read_books
-from tests.faults.broker import BrokerProcess
 from tests.faults.conftest import MakeStation
-from tests.faults.ledger import audit, key_of
 
 
 def test_a_service_without_memory_loses_nothing_committed(

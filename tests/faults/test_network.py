@@ -9,12 +9,12 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from tests.faults.broker import BrokerProcess
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.ledger import audit, key_of
+from benchmarks.rig.network import Cable
+from benchmarks.rig.proxy import ChaosProxy, Weather
+from benchmarks.rig.station import Station
 from tests.faults.conftest import MakeStation
-from tests.faults.ledger import audit, key_of
-from tests.faults.network import Cable
-from tests.faults.proxy import ChaosProxy, Weather
-from tests.faults.station import Station
 
 
 def wait_for_more(oracle: BrokerProcess, count: int = 20) -> None:

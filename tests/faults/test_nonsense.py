@@ -6,10 +6,10 @@ Passed if the network thread lives, the service connects anew and nothing is los
 
 from __future__ import annotations
 
-from tests.faults.broker import BrokerProcess
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.ledger import audit, key_of
+from benchmarks.rig.proxy import ChaosProxy
 from tests.faults.conftest import MakeStation
-from tests.faults.ledger import audit, key_of
-from tests.faults.proxy import ChaosProxy
 
 NONSENSE = [
     b"\x40\x04\x00\x01\x00\xff\x90\x00",  # PUBACK with properties that end too late

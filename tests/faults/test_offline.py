@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.rig.books import read_books
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.ledger import audit, key_of
 from edge.files.pictures import write_picture
-from tests.faults.books import read_books
-from tests.faults.broker import BrokerProcess
 from tests.faults.conftest import MakeStation
-from tests.faults.ledger import audit, key_of
 
 RESULTS = 2000
 GROWTH_BYTES = 20_000_000  # the bound for 100,000

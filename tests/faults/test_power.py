@@ -7,11 +7,11 @@ commit, is received, in order, by the service that starts on what is left.
 
 from __future__ import annotations
 
-from tests.faults.books import read_books
-from tests.faults.broker import BrokerProcess
+from benchmarks.rig.books import read_books
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.faulty import FaultyLibrary
+from benchmarks.rig.ledger import audit, key_of
 from tests.faults.conftest import MakeStation
-from tests.faults.faulty import FaultyLibrary
-from tests.faults.ledger import audit, key_of
 
 CUTS = 2
 

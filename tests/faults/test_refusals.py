@@ -10,11 +10,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.faults.books import read_books
-from tests.faults.broker import BrokerProcess, EntryKind, Manners, Refusal
-from tests.faults.broker_log import Log
+from benchmarks.rig.books import read_books
+from benchmarks.rig.broker import BrokerProcess, EntryKind, Manners, Refusal
+from benchmarks.rig.broker_log import Log
+from benchmarks.rig.ledger import audit, key_of
 from tests.faults.conftest import MakeStation
-from tests.faults.ledger import audit, key_of
 
 QUOTA_EXCEEDED, NOT_AUTHORIZED, PACKET_TOO_LARGE, PAYLOAD_FORMAT_INVALID = 0x97, 0x87, 0x95, 0x99
 

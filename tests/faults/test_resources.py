@@ -6,9 +6,9 @@ memory over hours.
 
 from __future__ import annotations
 
-from tests.faults.broker import BrokerProcess
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.proxy import ChaosProxy
 from tests.faults.conftest import MakeStation
-from tests.faults.proxy import ChaosProxy
 
 CUTS = 4  # the back-off doubles with each
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.faults.broker import BrokerProcess, EntryKind, Manners
+from benchmarks.rig.broker import BrokerProcess, EntryKind, Manners
+from benchmarks.rig.ledger import audit, key_of
 from tests.faults.conftest import MakeStation
-from tests.faults.ledger import audit, key_of
 
 
 def test_a_service_stopped_under_load_delivers_what_it_captured_and_takes_its_leave(

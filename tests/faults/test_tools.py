@@ -17,16 +17,16 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.broker import BrokerProcess, EntryKind, Log, Manners, Refusal
+from benchmarks.rig.brokers import wait_until
+from benchmarks.rig.faulty import FaultyLibrary, standing_still
+from benchmarks.rig.ledger import Key, audit
+from benchmarks.rig.proxy import ChaosProxy, Weather
 from edge.protocol.messages import verdict_message
 from edge.protocol.topics import StationTopics
 from edge.publishers.mqtt.publisher import MqttPublisher
 from edge.records import FrameIdentity, Outcome, Verdict
 from edge.settings.sections import MqttSettings
-from tests.brokers import wait_until
-from tests.faults.broker import BrokerProcess, EntryKind, Log, Manners, Refusal
-from tests.faults.faulty import FaultyLibrary, standing_still
-from tests.faults.ledger import Key, audit
-from tests.faults.proxy import ChaosProxy, Weather
 
 TOPICS = StationTopics(root="patchline", site="s", line="l", name="n")
 PATIENCE_S = 20.0

@@ -20,6 +20,7 @@ import pytest
 from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from benchmarks.rig.brokers import HOST, Broker, Certificates, Mosquitto, Subscriber, wait_until
 from edge.audit.report import Report, text_lines
 from edge.audit.run import AuditOptions, run_audit
 from edge.errors import DeliveryError, PatchlineError, SettingsError
@@ -28,7 +29,6 @@ from edge.publishers.mqtt.publisher import MqttPublisher
 from edge.records import Message, Verdict
 from edge.settings.sections import MqttSettings, StationSettings
 from edge.settings.tree import Settings
-from tests.brokers import HOST, Broker, Certificates, Mosquitto, Subscriber, wait_until
 from tests.edge.protocol.test_messages import FAIL, NO_RESULT, PASS, TOPICS
 
 StartMosquitto = Callable[..., Mosquitto]

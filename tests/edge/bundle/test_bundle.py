@@ -12,12 +12,13 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import BANK, MANIFEST, MASK, Manifest, encode_bank, read_bundle, seal
 from edge.errors import BundleError
 from edge.files.schema import read_json
 from edge.records import Float32Array
 from export.teaching.teach import TeachOptions, teach
-from tests.bundles import FRAME_SIZE, reseal
+from tests.bundles import reseal
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.brokers import PATIENCE_S, Mosquitto, Subscriber, wait_until
 from demo.broker import free_port
 from edge.delivery.delivery import Delivery, open_delivery, outbox_directory
 from edge.delivery.outbox.outbox import Outbox
@@ -20,7 +21,6 @@ from edge.protocol.topics import StationTopics
 from edge.records import Box, Crop, FrameIdentity, Outcome, Severity, Verdict
 from edge.settings.sections import AlarmSettings, OutboxSettings, PublisherKind
 from edge.settings.tree import Settings
-from tests.brokers import PATIENCE_S, Mosquitto, Subscriber, wait_until
 from tests.disks import MakeDisk
 
 TOPICS = StationTopics(root="patchline", site="site", line="line", name="station")

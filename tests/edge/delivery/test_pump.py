@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.brokers import PATIENCE_S, Broker, Mosquitto, Received, RecordingBroker, Subscriber, wait_until
 from edge.delivery.outbox.outbox import Outbox
 from edge.delivery.outbox.records import OutboxLimits
 from edge.delivery.pump import Pump
@@ -19,7 +20,6 @@ from edge.protocol.topics import StationTopics
 from edge.publishers.mqtt.reasons import NOT_AUTHORIZED, PACKET_TOO_LARGE
 from edge.records import Box, Crop, FrameIdentity, Message, Outcome, Verdict
 from edge.settings.sections import MqttSettings, OutboxSettings, SendOrder
-from tests.brokers import PATIENCE_S, Broker, Mosquitto, Received, RecordingBroker, Subscriber, wait_until
 from tests.disks import MakeDisk
 
 TOPICS = StationTopics(root="patchline", site="s", line="l", name="n")

@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import BANK, Bundle, encode_bank, read_bundle
 from edge.errors import SelfTestError
 from edge.inspection.golden import run_golden
 from edge.inspection.inspector import Inspector
 from edge.inspection.options import InspectorOptions
 from edge.records import Box
-from tests.bundles import FRAME_SIZE, reseal
+from tests.bundles import reseal
 
 
 @pytest.fixture

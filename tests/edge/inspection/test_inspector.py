@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import Bundle, read_bundle
 from edge.errors import SettingsError
 from edge.files.pictures import write_picture
@@ -20,7 +21,7 @@ from edge.inspection.options import InspectorOptions
 from edge.inspection.preprocess import prepare
 from edge.records import Box, Outcome, Reason, UInt8Array
 from export.teaching.teach import TeachOptions, teach
-from tests.bundles import FRAME_SIZE, UNSEEN, draw_defective, draw_good, make_frame, reseal
+from tests.bundles import UNSEEN, draw_defective, draw_good, make_frame, reseal
 
 # Parts of the simulated line whose defects are large: their scores are far above the threshold.
 CLEARLY_DEFECTIVE = (0, 4, 10, 14, 19, 24)

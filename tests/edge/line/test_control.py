@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.rig.brokers import PATIENCE_S, wait_until
 from edge.errors import BundleError
 from edge.health.supervision import Heartbeat
 from edge.inspection.options import InspectorOptions
@@ -26,7 +27,6 @@ from edge.line.recipes import Recipe, Recipes, open_recipe
 from edge.protocol.commands import Request
 from edge.records import Frame, FrameIdentity, Message, Outcome, Reason, Verdict
 from edge.settings.tree import Settings
-from tests.brokers import PATIENCE_S, wait_until
 
 BASE = "patchline/site/line/station"
 TRIGGERED = {"trigger": "command", "deadline_ms": 300.0, "max_triggers": 3}

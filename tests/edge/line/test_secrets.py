@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks.rig.brokers import Certificates, Subscriber, wait_until
+from benchmarks.rig.station import FRAME_SIZE
 from edge.errors import SettingsError
 from edge.publishers.mqtt.credentials import read_password
 from edge.settings.file import load_settings
 from edge.settings.sections import MqttSettings
-from tests.brokers import Certificates, Subscriber, wait_until
-from tests.bundles import FRAME_SIZE
 from tests.clients import Requester
 from tests.edge.line.test_service import BASE, EDGE, write_settings
 from tests.edge.publishers.mqtt.test_publisher import write_private

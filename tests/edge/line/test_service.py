@@ -18,9 +18,9 @@ import jsonschema
 import numpy as np
 import pytest
 
+from benchmarks.rig.brokers import Broker, Mosquitto
+from benchmarks.rig.station import FRAME_SIZE
 from edge.files.pictures import write_picture
-from tests.brokers import Broker, Mosquitto
-from tests.bundles import FRAME_SIZE
 from tests.listener import Listener
 from tests.places import ROOT
 

@@ -14,8 +14,9 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.brokers import Broker
-from tests.bundles import FRAME_SIZE, reseal
+from benchmarks.rig.brokers import Broker
+from benchmarks.rig.station import FRAME_SIZE
+from tests.bundles import reseal
 from tests.clients import Requester
 from tests.edge.line.test_service import BASE, SCHEMA, running, simulated, write_settings
 from tests.edge.sources.mjpeg import MjpegCamera

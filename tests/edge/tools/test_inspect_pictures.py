@@ -5,13 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import read_bundle
 from edge.errors import SettingsError, SourceError
 from edge.files.pictures import read_picture, write_picture
 from edge.inspection.inspector import Inspector
 from edge.records import Outcome, Verdict
 from edge.tools.inspect_pictures import inspect_pictures, plan_outputs
-from tests.bundles import FRAME_SIZE, draw_defective, draw_good
+from tests.bundles import draw_defective, draw_good
 from tests.disks import run_with_file_limit
 
 

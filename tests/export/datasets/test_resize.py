@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.files.pictures import read_picture, write_picture
 from export.datasets.category import Category
 from export.datasets.find import find_categories
 from export.datasets.masks import read_mask_of
 from export.datasets.resize import make_uniform
-from tests.bundles import FRAME_SIZE
 from tests.datasets import draw_category
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import Bundle, read_bundle
 from edge.bundle.ir import Geometry
 from edge.errors import ExportError
@@ -19,7 +20,7 @@ from export.evaluation.ensemble import Ensemble, Scale, combine
 from export.evaluation.evaluate import EvaluateOptions, evaluate
 from export.teaching.calibrate import conformal_rank
 from export.teaching.teach import TeachOptions, teach
-from tests.bundles import FRAME_SIZE, UNSEEN, draw_defective, draw_good, make_frame
+from tests.bundles import UNSEEN, draw_defective, draw_good, make_frame
 from tests.datasets import draw_category
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import read_bundle
 from edge.errors import SourceError
 from edge.files.pictures import read_picture, write_picture
@@ -26,7 +27,7 @@ from export.evaluation.results import RESULTS, CategoryResults, read_results
 from export.metrics.detection import auroc, pixel_metrics
 from export.teaching.latency_budget import SEARCHES
 from export.teaching.teach import TeachOptions
-from tests.bundles import FRAME_SIZE, make_frame
+from tests.bundles import make_frame
 from tests.datasets import DEFECTIVE_TESTED, GOOD_TESTED, TAUGHT, draw_category
 from tests.places import SHARED
 

@@ -9,13 +9,14 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.ir import read_ir_description
 from edge.errors import ExportError, SourceError
 from edge.files.pictures import list_pictures, write_picture
 from export.teaching.coreset import PROJECTION, project
 from export.teaching.memory_bank import collect_vectors, embed_pictures, select_bank
 from export.teaching.taught_model import TaughtModel, open_model
-from tests.bundles import FRAME_SIZE, draw_defective
+from tests.bundles import draw_defective
 
 PATCHES = 16 * 16
 

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.ir import read_ir_description
 from edge.errors import SettingsError
 from edge.files.pictures import list_pictures, read_picture
 from edge.records import Box
 from export.conversion.reference import FeaturesError
 from export.teaching.taught_model import TaughtModel, open_model, say_what_is_seen
-from tests.bundles import FRAME_SIZE
 
 
 def open_taught(ir_dir: Path, region: Box | None = None, mask: Path | None = None) -> TaughtModel:

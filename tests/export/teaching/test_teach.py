@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import MANIFEST, read_bundle
 from edge.bundle.ir import MODEL_BIN, MODEL_JSON, MODEL_XML, read_ir_description
 from edge.engine.embedder import Embedder
@@ -24,7 +25,7 @@ from edge.records import Box
 from export.metrics.detection import best_f1
 from export.teaching.calibrate import conformal_guarantee
 from export.teaching.teach import TeachOptions, teach
-from tests.bundles import DEFECTIVE_PARTS, FRAME_SIZE, GOOD_PARTS, draw_good, make_frame
+from tests.bundles import DEFECTIVE_PARTS, GOOD_PARTS, draw_good, make_frame
 from tests.disks import MakeDisk, run_with_file_limit
 
 

@@ -14,6 +14,7 @@ import pytest
 from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from benchmarks.rig.brokers import HOST, PATIENCE_S, Certificates, Mosquitto, find_mosquitto, wait_until
 from demo.broker import free_port
 from edge.protocol.commands import Answer, Reader, Request
 from edge.protocol.messages import crop_messages, health_message, status_message, verdict_message
@@ -24,7 +25,6 @@ from edge.publishers.mqtt.publisher import MqttPublisher
 from edge.publishers.mqtt.reasons import NOT_AUTHORIZED
 from edge.records import Message
 from edge.settings.sections import CommandSettings, DefectSettings, MqttSettings
-from tests.brokers import HOST, PATIENCE_S, Certificates, Mosquitto, find_mosquitto, wait_until
 from tests.clients import Requester
 from tests.edge.publishers.mqtt.test_publisher import VERDICT, write_private
 from tests.places import ROOT

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.brokers import PATIENCE_S, Broker, Mosquitto, RecordingBroker, wait_until
 from edge.protocol.commands import Answer, Reader, Request
 from edge.protocol.messages import verdict_message
 from edge.publishers.mqtt.publisher import MAX_REPLIES, MqttPublisher
 from edge.settings.sections import CommandSettings, MqttSettings
-from tests.brokers import PATIENCE_S, Broker, Mosquitto, RecordingBroker, wait_until
 from tests.clients import Requester
 from tests.edge.publishers.mqtt.test_publisher import TOPICS, VERDICT, settings_for
 

@@ -19,17 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edge.errors import SettingsError
-from edge.protocol.messages import crop_messages, health_message, last_message, verdict_message
-from edge.protocol.topics import StationTopics
-from edge.publishers.base import Receipt
-from edge.publishers.mqtt.connection import packet_bytes
-from edge.publishers.mqtt.credentials import tls_context
-from edge.publishers.mqtt.publisher import Link, MqttPublisher
-from edge.publishers.mqtt.window import MAX_STRIKES
-from edge.records import Box, Crop, FrameIdentity, Message, Outcome, Verdict
-from edge.settings.sections import MqttSettings
-from tests.brokers import (
+from benchmarks.rig.brokers import (
     CLOSE,
     PATIENCE_S,
     SILENCE,
@@ -42,6 +32,16 @@ from tests.brokers import (
     connack,
     wait_until,
 )
+from edge.errors import SettingsError
+from edge.protocol.messages import crop_messages, health_message, last_message, verdict_message
+from edge.protocol.topics import StationTopics
+from edge.publishers.base import Receipt
+from edge.publishers.mqtt.connection import packet_bytes
+from edge.publishers.mqtt.credentials import tls_context
+from edge.publishers.mqtt.publisher import Link, MqttPublisher
+from edge.publishers.mqtt.window import MAX_STRIKES
+from edge.records import Box, Crop, FrameIdentity, Message, Outcome, Verdict
+from edge.settings.sections import MqttSettings
 
 TOPICS = StationTopics(root="patchline", site="s", line="l", name="n")
 JPEG = b"\xff\xd8" + bytes(range(256)) * 384

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.brokers import HOST, PATIENCE_S, Certificates, Mosquitto, Subscriber, find_mosquitto, wait_until
 from demo.broker import free_port
 from edge.publishers.mqtt.publisher import MqttPublisher
 from edge.settings.sections import MqttSettings
-from tests.brokers import HOST, PATIENCE_S, Certificates, Mosquitto, Subscriber, find_mosquitto, wait_until
 from tests.edge.publishers.mqtt.test_publisher import TOPICS, payloads, verdicts
 
 # paho leaves the socket of a failed handshake to the garbage collector.

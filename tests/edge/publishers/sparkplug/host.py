@@ -14,7 +14,7 @@ from paho.mqtt.client import Client, MQTTMessage
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from sparkplub_b_packets.core.sparkplug_b_pb2 import DataType, Payload
 
-from tests.brokers import PATIENCE_S, Mosquitto, wait_until
+from benchmarks.rig.brokers import PATIENCE_S, Mosquitto, wait_until
 
 HOST_ID = "scada"
 NCMD = "spBv1.0/plant/NCMD/line3-camera2"

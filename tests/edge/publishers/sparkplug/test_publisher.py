@@ -16,11 +16,11 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from benchmarks.rig.brokers import PATIENCE_S, Certificates, Mosquitto, wait_until
 from edge.errors import SettingsError
 from edge.publishers.sparkplug.publisher import BDSEQ_FILE, SparkplugPublisher
 from edge.records import Box, Crop, FrameIdentity, Outcome, Reason, Verdict
 from edge.settings.sections import MqttSettings, SparkplugSettings, StationSettings
-from tests.brokers import PATIENCE_S, Certificates, Mosquitto, wait_until
 from tests.edge.publishers.sparkplug.host import HOST_ID, NCMD, Host, rebirth_request
 
 StartMosquitto = Callable[..., Mosquitto]

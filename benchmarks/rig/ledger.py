@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from tests.faults.broker import Entry, Log
+from benchmarks.rig.broker import Entry, Log
 
 
 class Key(NamedTuple):

@@ -15,11 +15,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tests.faults.broker_log import Entry, EntryKind, Log, parse_lines
-from tests.faults.broker_server import Manners, Refusal, bind
-from tests.places import ROOT
+from benchmarks.rig.broker_log import Entry, EntryKind, Log, parse_lines
+from benchmarks.rig.broker_server import Manners, Refusal, bind
 
 __all__ = ["BrokerProcess", "Entry", "EntryKind", "Log", "Manners", "Refusal"]
+
+_ROOT = Path(__file__).resolve().parents[2]
 
 HOST = "127.0.0.1"
 PATIENCE_S = 30.0
@@ -56,8 +57,8 @@ class BrokerProcess:
         """Start it (again), with other `manners` if given."""
         assert self._process is None, "the broker runs already"
         self.manners = manners or self.manners
-        command = [sys.executable, "-m", "tests.faults.broker_server", self.host, str(self.port), str(self.path)]
-        self._process = subprocess.Popen([*command, self.manners.encoded()], cwd=ROOT, stdout=subprocess.PIPE)
+        command = [sys.executable, "-m", "benchmarks.rig.broker_server", self.host, str(self.port), str(self.path)]
+        self._process = subprocess.Popen([*command, self.manners.encoded()], cwd=_ROOT, stdout=subprocess.PIPE)
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == b"listening\n", "the broker does not start"
 

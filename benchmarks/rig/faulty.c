@@ -1,4 +1,4 @@
-/* A C library that fails on command, for LD_PRELOAD: tests/faults/faulty.py is its other half.
+/* A C library that fails on command, for LD_PRELOAD: benchmarks/rig/faulty.py is its other half.
  *
  * It moves the wall clock, lets writes below one directory fail with a chosen errno or reads hang there, and keeps what a disk with a
  * volatile cache would still have after a power cut: of every file its contents as of its last fsync, of every

@@ -9,7 +9,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.ledger import Key
+from benchmarks.rig.ledger import Key
 
 DATABASE = "outbox.db"
 

@@ -1,6 +1,6 @@
 """The recording broker itself: an MQTT 5 broker that writes every message to disk before it answers.
 
-`python -m tests.faults.broker_server HOST PORT LOG MANNERS_AS_JSON` runs it. It delivers nothing to anybody.
+`python -m benchmarks.rig.broker_server HOST PORT LOG MANNERS_AS_JSON` runs it. It delivers nothing to anybody.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from enum import IntEnum
 from pathlib import Path
 from typing import IO, Any
 
-from tests.faults.broker_log import FAILURE, Entry, EntryKind, Log
+from benchmarks.rig.broker_log import FAILURE, Entry, EntryKind, Log
 
 RECEIVE_MAXIMUM, MAXIMUM_PACKET_SIZE = 0x21, 0x27  # properties of a CONNACK, MQTT 5, section 3.2.2.3
 FAREWELL = 0x00  # the only reason of a DISCONNECT that takes the will back

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from tests.faults.books import read_books
-from tests.faults.broker import BrokerProcess
-from tests.faults.ledger import Findings, Key, audit, key_of
-from tests.faults.station import Station
+from benchmarks.rig.books import read_books
+from benchmarks.rig.broker import BrokerProcess
+from benchmarks.rig.ledger import Findings, Key, audit, key_of
+from benchmarks.rig.station import Station
 
 LONGEST_LIFE_S = 1.5  # from readiness to a kill
 LONGEST_START_S = 1.5  # from the start to a kill before readiness

@@ -1,4 +1,4 @@
-"""Real brokers for tests, on free ports of loopback: mosquitto, the embedded one, and one that records.
+"""Real brokers, on free ports of loopback: mosquitto, the embedded one, and one that records.
 
 `RecordingBroker` is the oracle for what the others do not show: it notes every message before it answers, how
 many were unanswered at once, and answers with the reason code a test asks for.
@@ -54,6 +54,7 @@ class Certificates:
 
     @classmethod
     def make(cls, directory: Path) -> Certificates:
+        """Make them in `directory`."""
         certificates = cls(directory)
         for authority in ("ca", "other-ca"):
             certificates._run(
@@ -67,6 +68,7 @@ class Certificates:
         return certificates
 
     def path(self, name: str) -> Path:
+        """Of a key or certificate."""
         return self.directory / name
 
     def _sign(self, name: str, extension: str, validity: str) -> None:
@@ -111,6 +113,7 @@ class Mosquitto:
         self.start()
 
     def start(self) -> None:
+        """Start it (again), on the same port, and wait until it listens."""
         program = find_mosquitto()
         assert program is not None, "mosquitto is not installed"
         with self._log.open("ab") as log:

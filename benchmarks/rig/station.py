@@ -15,10 +15,9 @@ from typing import Any, Self
 
 import psutil
 
-from tests.bundles import FRAME_SIZE
-
 EDGE = Path(sys.executable).parent / "patchline-edge"
 BASE = "patchline/site/line/station"
+FRAME_SIZE = (192, 256)  # height, width: not square, so that a mixed-up axis shows
 PATIENCE_S = 60.0
 
 
