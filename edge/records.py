@@ -55,6 +55,7 @@ class Frame:
     identity: FrameIdentity
     image: UInt8Array  # (height, width, 3) BGR
     stale: bool = False  # the picture before it again, byte for byte: the camera is frozen; never judged
+    unusable: str = ""  # for people: why there is nothing to judge; the image is then empty, (0, 0, 3)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

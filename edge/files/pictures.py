@@ -1,50 +1,56 @@
 """Picture files: found in a natural order, read whole or refused, written atomically.
 
-A picture is always (height, width, 3) BGR of dtype uint8, turned upright if its EXIF says so; grey, 16 bit
-and transparent files are converted by OpenCV. How large a picture may be is limited in `edge/__init__.py`.
+A picture is always (height, width, 3) BGR of dtype uint8, turned upright if its EXIF says so. There is one rule for
+values, wherever a picture is read: black is 0 and white the largest value of the file's type, which PGM and PPM state,
+and 16 bits become their upper 8. A picture of 16 bits that uses less than a quarter of them is refused: it comes from a
+camera of 10, 12 or 14 bits, and would be nearly black. So are signed and floating-point values. Transparency and
+further pages are left out, which is logged once for each directory.
 """
 
 from __future__ import annotations
 
+import functools
 import glob
+import logging
 import re
+import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from edge.errors import PatchlineError, SourceError
+from edge.files import jpeg
 from edge.files.atomic import write_file
+from edge.files.headers import read_header
+from edge.files.names import shown
 from edge.records import UInt8Array
+
+log = logging.getLogger("patchline.pictures")
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # A file is read whole before it is decoded; 134 megapixels uncompressed, 24 bit, have 403 MB.
 MAX_FILE_BYTES = 512 * 1024 * 1024
+MAX_PIXELS = 2**27  # as OPENCV_IO_MAX_IMAGE_PIXELS in `edge/__init__.py`
 
-_JPEG_START = b"\xff\xd8"
-_JPEG_SCAN = b"\xff\xda"
-_JPEG_END = b"\xff\xd9"
+_LEAST_OF_16_BITS = 2**14  # a picture of 16 bits without any value so large has at most 14
 
 
-def read_picture(path: Path) -> UInt8Array:
+def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
     """The picture in `path`: (height, width, 3) BGR.
 
     Raises:
-        SourceError: the file is missing, unreadable, too large, cut off, corrupt or not a picture.
+        SourceError: the file is missing, unreadable, too large, cut off, corrupt, not a picture, not of 8 or 16 bits,
+            or of more than `max_pixels`.
     """
     data = _read_bytes(path)
-    if data.startswith(_JPEG_START) and data.find(_JPEG_END, data.rfind(_JPEG_SCAN)) < 0:
-        # OpenCV 4 fills the missing rows with grey and says nothing.
-        raise SourceError(f"{path}: JPEG cut off after {len(data)} bytes: its end marker is missing; copy it again")
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-    except cv2.error as error:
-        raise SourceError(f"{path}: picture refused by the decoder ({error.err}); is it too large?") from error
-    if image is None:
-        raise SourceError(
-            f"{path}: not a picture that can be decoded ({len(data)} bytes); cut off, corrupt or other format"
-        )
-    return np.asarray(image, np.uint8)
+        if data.startswith(jpeg.START):
+            return jpeg.decode_jpeg(data, max_pixels, upright=True)
+        return _decode(data, max_pixels, path.parent)
+    except SourceError as error:
+        raise SourceError(f"{shown(path)}: {error}") from error
 
 
 def read_mask(path: Path) -> UInt8Array:
@@ -60,8 +66,9 @@ def read_mask(path: Path) -> UInt8Array:
 def list_pictures(where: str | Path) -> list[Path]:
     """The pictures of a directory (without its subdirectories), of a glob (`**` included), or the one file.
 
-    Directories and globs give files with a picture's suffix, not hidden, in natural order (`2` before `10`);
-    a single file is taken whatever it is called.
+    Directories and globs give files with a picture's suffix, not hidden, in natural order (`2` before `10`); a link
+    that leads nowhere is among them, so that reading it names it. `**` enters each directory once, whatever links
+    lead there. A single file is taken whatever it is called.
 
     Raises:
         SourceError: nothing is there, or no pictures are among it.
@@ -72,13 +79,13 @@ def list_pictures(where: str | Path) -> list[Path]:
     if path.is_dir():
         found = _entries(path)
     elif glob.has_magic(str(where)):
-        found = [Path(name) for name in glob.glob(str(where), recursive=True)]  # noqa: PTH207 — takes absolute patterns
+        found = [Path(name) for name in _glob(str(where))]
     else:
-        raise SourceError(f"{where}: no such picture, directory or glob; check the path")
+        raise SourceError(f"{shown(where)}: no such picture, directory or glob; check the path")
     pictures = [entry for entry in found if _is_picture(entry)]
     if not pictures:
         raise SourceError(
-            f"{where}: no pictures among {len(found)} entries; expected {', '.join(sorted(SUFFIXES))}"
+            f"{shown(where)}: no pictures among {len(found)} entries; expected {', '.join(sorted(SUFFIXES))}"
             " (for subdirectories give a glob: DIR/**/*.png)"
         )
     return sorted(pictures, key=_natural_key)
@@ -108,27 +115,108 @@ def write_picture(path: Path, image: UInt8Array) -> None:
         ) from error
 
 
+def _decode(data: bytes, max_pixels: int, directory: Path) -> UInt8Array:
+    header = read_header(data)
+    jpeg.check_size(header.width, header.height, max_pixels)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise SourceError(f"picture refused by the decoder ({error.err}); is it too large?") from error
+    if image is None:
+        raise SourceError(
+            f"not a picture that can be decoded ({len(data)} bytes); cut off, corrupt, other format, "
+            "or not of 8 or 16 unsigned bits"
+        )
+    for part in header.dropped:
+        _say_dropped(part, directory)
+    return _to_8_bits(image, header.largest_value)
+
+
+def _to_8_bits(image: cv2.typing.MatLike, largest_value: int) -> UInt8Array:
+    """By the rule that this module begins with; `largest_value` is what the file states, or 0."""
+    if image.dtype not in (np.uint8, np.uint16):
+        raise SourceError(f"values of type {image.dtype}; expected 8 or 16 unsigned bits: convert it")
+    if largest_value not in (0, 255, 65535):
+        return np.asarray(cv2.convertScaleAbs(image, alpha=255 / largest_value), np.uint8)
+    if image.dtype == np.uint8:
+        return np.asarray(image, np.uint8)
+    brightest = int(image.max())
+    if brightest < _LEAST_OF_16_BITS:
+        raise SourceError(
+            f"16 bits, of which {brightest.bit_length()} are used: no value is above {brightest} of 65535. "
+            "Have the camera's 10, 12 or 14 bits scaled to 16, or saved as 8, or as PGM with their largest value"
+        )
+    return np.right_shift(image, 8, dtype=np.uint16).astype(np.uint8)
+
+
+@functools.lru_cache(maxsize=256)
+def _say_dropped(part: str, directory: Path) -> None:
+    """Once for each directory."""
+    log.warning("%s: pictures have %s, which is left out", shown(directory), part)
+
+
 def _read_bytes(path: Path) -> bytes:
     try:
-        size = path.stat().st_size
-        if size > MAX_FILE_BYTES:
-            raise SourceError(f"{path}: {size} bytes; expected at most {MAX_FILE_BYTES}; is it a picture?")
-        if size == 0:
-            raise SourceError(f"{path}: empty file; it was not written to its end, copy it again")
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise SourceError(f"{shown(path)}: not a file; expected a picture")
+        if status.st_size > MAX_FILE_BYTES:
+            raise SourceError(
+                f"{shown(path)}: {status.st_size} bytes; expected at most {MAX_FILE_BYTES}; is it a picture?"
+            )
+        if status.st_size == 0:
+            raise SourceError(f"{shown(path)}: empty file; it was not written to its end, copy it again")
         return path.read_bytes()
     except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+        raise SourceError(
+            f"{shown(path)}: cannot be read ({_why(path, error)}); check the path and its permissions"
+        ) from error
+
+
+def _why(path: Path, error: OSError) -> str:
+    return f"a link to {shown(path.readlink())}, which is not there" if _is_broken_link(path) else str(error.strerror)
+
+
+def _is_broken_link(path: Path) -> bool:
+    return path.is_symlink() and not path.exists()
 
 
 def _entries(directory: Path) -> list[Path]:
     try:
         return list(directory.iterdir())
     except OSError as error:
-        raise SourceError(f"{directory}: cannot be listed ({error.strerror}); check its permissions") from error
+        raise SourceError(f"{shown(directory)}: cannot be listed ({error.strerror}); check its permissions") from error
+
+
+def _glob(pattern: str) -> Iterator[str]:
+    """As `glob.glob`, but a directory that links lead back to is not entered again and again."""
+    if pattern == "**" or pattern.endswith("/**"):
+        pattern += "/*"
+    head, deep, tail = pattern.partition("**/")
+    if not deep or (head and not head.endswith("/")):
+        yield from glob.iglob(pattern)  # noqa: PTH207 — takes absolute patterns
+        return
+    entered: set[tuple[int, int]] = set()
+    for root in glob.iglob(head) if head else ["."]:  # noqa: PTH207
+        for directory in _directories(Path(root), entered):
+            yield from _glob(str(Path(glob.escape(str(directory))) / tail))
+
+
+def _directories(root: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
+    """`root` and what lies below it, except hidden directories and those that were entered."""
+    status = root.stat()
+    if (status.st_dev, status.st_ino) in entered:
+        return
+    entered.add((status.st_dev, status.st_ino))
+    yield root
+    for entry in sorted(_entries(root), key=lambda entry: (entry.is_symlink(), entry.name)):
+        if entry.is_dir() and not entry.name.startswith("."):
+            yield from _directories(entry, entered)
 
 
 def _is_picture(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    named = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return named and (path.is_file() or _is_broken_link(path))
 
 
 def _natural_key(path: Path) -> tuple[list[str | int], str]:

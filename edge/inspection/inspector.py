@@ -101,7 +101,7 @@ class Inspector:
         if frame.stale:
             detail = "the picture equals the one before, byte for byte: the camera is frozen"
             return Inspection(self.no_result(frame.identity, Reason.CAMERA_STALE, detail), None)
-        unusable = self._why_unusable(frame.image)
+        unusable = frame.unusable or self._why_unusable(frame.image)
         if unusable:
             return Inspection(self.no_result(frame.identity, Reason.IMAGE_UNUSABLE, unusable), None)
         scored = self._scorer.score(frame.image)

@@ -39,7 +39,7 @@ from edge.records import Box, Frame, FrameIdentity, Message, Reason, Values, Ver
 from edge.settings.sections import RegionSettings
 from edge.settings.tree import Settings
 from edge.sources import open_source
-from edge.sources.base import Source, SourceState
+from edge.sources.base import Source, SourceState, most_pixels
 
 _POLL_S = 0.5  # longest wait without a look at whether to stop
 _TICK_S = 1.0  # supervision
@@ -61,7 +61,7 @@ def run_service(settings: Settings, stop: threading.Event) -> None:
     topics = station_topics(settings)
     with contextlib.ExitStack() as resources:
         resources.callback(recipes.close)
-        source = open_source(settings.source)
+        source = open_source(settings.source, functools.partial(_most_pixels, recipes))
         resources.callback(source.close)
         statistics = Statistics()
         delivery = resources.enter_context(open_delivery(settings, topics, statistics))
@@ -391,3 +391,8 @@ def _room_for_frames(settings: Settings) -> int:
 
 def _region(region: RegionSettings | None) -> Box | None:
     return None if region is None else Box(region.x, region.y, region.width, region.height)
+
+
+def _most_pixels(recipes: Recipes) -> int:
+    manifest = recipes.active.manifest
+    return most_pixels(manifest.frame_width, manifest.frame_height)

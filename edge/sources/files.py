@@ -1,7 +1,6 @@
 """Pictures of a folder, of a glob, or one alone, as a source.
 
-A picture that cannot be read does not end the line: its frame comes with an empty image, (0, 0, 3), and the
-inspector answers it with NO_RESULT, `image_unusable`.
+A picture that cannot be read does not end the line: its frame says why, and is answered NO_RESULT, `image_unusable`.
 """
 
 from __future__ import annotations
@@ -10,18 +9,17 @@ import logging
 from collections.abc import Generator
 from pathlib import Path
 
-import numpy as np
-
 from edge.errors import SourceError
+from edge.files.names import shown
 from edge.files.pictures import list_pictures, read_picture
-from edge.records import UInt8Array
 from edge.settings.sections import SourceSettings
+from edge.sources.base import PixelLimit, Shot, unusable
 from edge.sources.pace import PacedSource, Picture
 
 log = logging.getLogger("patchline.source")
 
 
-def open_files(settings: SourceSettings) -> PacedSource:
+def open_files(settings: SourceSettings, max_pixels: PixelLimit) -> PacedSource:
     """The pictures at `settings.path`, as they are there now, in natural order.
 
     Raises:
@@ -30,20 +28,20 @@ def open_files(settings: SourceSettings) -> PacedSource:
     if not settings.path:
         raise SourceError("source.path is empty: give a directory, a picture or a glob of pictures")
     paths = list_pictures(settings.path)
-    return PacedSource(_pictures(paths, loop=settings.loop), fps=settings.fps, frames=settings.frames)
+    return PacedSource(_pictures(paths, max_pixels, loop=settings.loop), fps=settings.fps, frames=settings.frames)
 
 
-def _pictures(paths: list[Path], *, loop: bool) -> Generator[Picture]:
+def _pictures(paths: list[Path], max_pixels: PixelLimit, *, loop: bool) -> Generator[Picture]:
     while True:
         for path in paths:
-            yield Picture(image=_read(path), name=path.name)
+            yield Picture(_read(path, max_pixels()), name=shown(path.name))
         if not loop:
             return
 
 
-def _read(path: Path) -> UInt8Array:
+def _read(path: Path, max_pixels: int) -> Shot:
     try:
-        return read_picture(path)
+        return Shot(read_picture(path, max_pixels))
     except SourceError as error:
         log.warning("source: %s", error)
-        return np.empty((0, 0, 3), np.uint8)
+        return unusable(str(error))

@@ -7,8 +7,8 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass
 
-from edge.records import Frame, FrameIdentity, UInt8Array
-from edge.sources.base import SourceState
+from edge.records import Frame, FrameIdentity
+from edge.sources.base import Shot, SourceState
 
 # A reader further behind than this starts a new schedule: after a pause nobody wants a burst.
 MAX_BEHIND_S = 1.0
@@ -18,7 +18,7 @@ MAX_BEHIND_S = 1.0
 class Picture:
     """A picture before it gets its number and time."""
 
-    image: UInt8Array  # (height, width, 3) BGR; (0, 0, 3) if its file cannot be read
+    shot: Shot
     name: str
     part_id: str = ""
     simulated: bool = False
@@ -87,4 +87,4 @@ class PacedSource:
         self._sequence += 1
         if self._sequence == self._frames:
             self.close()
-        return Frame(identity=identity, image=picture.image)
+        return Frame(identity=identity, image=picture.shot.image, unusable=picture.shot.unusable)

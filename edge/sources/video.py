@@ -12,6 +12,7 @@ import numpy as np
 from edge.errors import SourceError
 from edge.records import UInt8Array
 from edge.settings.sections import SourceSettings
+from edge.sources.base import Shot
 from edge.sources.pace import PacedSource, Picture
 
 log = logging.getLogger("patchline.source")
@@ -45,7 +46,7 @@ def _pictures(path: Path, opened: tuple[cv2.VideoCapture, UInt8Array], *, loop: 
         capture, first = opened
         try:
             for number, image in enumerate(_images(capture, first)):
-                yield Picture(image=image, name=f"{path.name}#{number}")
+                yield Picture(Shot(image), name=f"{path.name}#{number}")
         finally:
             capture.release()
         if not loop:

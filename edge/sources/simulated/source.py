@@ -16,6 +16,7 @@ import numpy as np
 
 from edge.records import Box, Float32Array, UInt8Array
 from edge.settings.sections import SourceSettings
+from edge.sources.base import Shot
 from edge.sources.pace import PacedSource, Picture
 from edge.sources.simulated.defects import Canvas, DefectKind, draw_defect
 from edge.sources.simulated.part import SLACK, Scene, make_scene
@@ -94,7 +95,7 @@ def _pictures(settings: SourceSettings) -> Generator[Picture]:
     for number in count():
         name = part_id(settings.seed, number)
         part = draw_part(settings.seed, number, size, settings.defect_rate)
-        yield Picture(image=part.image, name=name, part_id=name, simulated=True)
+        yield Picture(Shot(part.image), name=name, part_id=name, simulated=True)
 
 
 def _pose(scene: Scene, rng: np.random.Generator) -> Float32Array:

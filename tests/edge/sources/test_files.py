@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from pathlib import Path
@@ -65,9 +66,27 @@ def test_an_unreadable_picture_is_an_empty_frame_and_the_rest_goes_on(
     with caplog.at_level(logging.WARNING):
         frames = read_all(open_source(settings(folder)))
     assert [frame.image.shape for frame in frames] == [(8, 9, 3), (0, 0, 3), (8, 9, 3)]
+    assert [bool(frame.unusable) for frame in frames] == [False, True, False]
+    assert "part2.png: not a picture" in frames[1].unusable
     assert frames[1].identity.name == "part2.png"
     assert frames[1].identity.sequence == 1
     assert [record.getMessage() for record in caplog.records if "part2.png" in record.getMessage()] != []
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded_and_says_so(folder: Path) -> None:
+    write_picture(folder / "part2.png", np.zeros((80, 90, 3), np.uint8))
+    frames = read_all(open_source(settings(folder), lambda: 8 * 9))
+    assert [frame.image.size for frame in frames] == [216, 0, 216]
+    assert "90×80 pixels; expected at most 72" in frames[1].unusable
+
+
+def test_a_name_that_is_not_utf_8_can_be_told_and_a_broken_link_is_answered(folder: Path) -> None:
+    (folder / "part1.png").rename(folder / os.fsdecode(b"part\xff.png"))
+    (folder / "part2.png").unlink()
+    (folder / "part2.png").symlink_to("absent.png")
+    frames = {frame.identity.name: frame for frame in read_all(open_source(settings(folder)))}
+    assert set(frames) == {"part2.png", "part10.png", r"part\xff.png"}
+    assert "a link to absent.png, which is not there" in frames["part2.png"].unusable
 
 
 def test_a_picture_that_vanished_since_opening_is_an_empty_frame(folder: Path) -> None:
