@@ -169,13 +169,19 @@ class Severity(StrEnum):
     CRITICAL = "critical"
 
 
+# How the memory bank is searched, and what a station may be asked for.
 Search = Literal["exact", "fast"]
-
-
+SearchWish = Literal["as_taught", Search]
+# Arithmetic of what is not int8.
 Precision = Literal["f32", "bf16", "f16"]
-
-
+PrecisionWish = Literal["as_taught", Precision]
 Mode = Literal["latency", "throughput"]
+
+
+# What OpenVINO calls the devices that this service is made for. HETERO, MULTI and BATCH split a model or a picture
+# in ways that neither precision nor threads could be set for.
+DEVICE_PATTERN = r"^(CPU|NPU|GPU(\.\d{1,2})?|AUTO(:(CPU|NPU|GPU(\.\d{1,2})?)(,(CPU|NPU|GPU(\.\d{1,2})?)){0,7})?)$"
+DEVICES = "CPU, NPU, GPU, GPU.0, AUTO or AUTO:GPU,CPU"
 
 
 Values = dict[str, int | float | str]

@@ -19,7 +19,7 @@ from typing import Any
 from edge.protocol.messages import MAX_VERDICT_BYTES, SCHEMA_VERSION, verdict_id
 from edge.protocol.topics import Status
 from edge.records import Outcome, Reason
-from edge.settings.sections import TOPIC_LEVEL
+from edge.settings.values import TOPIC_LEVEL
 
 BASE_LEVELS = 4  # <root>/<site>/<line>/<station>
 # What an audit subscribes to, below the base. `/verdict/last`, `/health` and `/cmd` promise nothing.

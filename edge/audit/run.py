@@ -34,8 +34,8 @@ from edge.audit.store import LedgerFile
 from edge.errors import DeliveryError, SettingsError
 from edge.files.atomic import write_file
 from edge.publishers.mqtt.credentials import explain, read_password, tls_context
-from edge.settings.sections import TOPIC_LEVEL
 from edge.settings.tree import Settings
+from edge.settings.values import TOPIC_LEVEL
 from edge.terminal import say
 
 _TICK_S = 0.2  # longest wait for the network without a look at whether to stop

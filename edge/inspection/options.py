@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from edge.records import (
     Box,
     Mode,
-    Precision,
-    Search,
+    PrecisionWish,
+    SearchWish,
     UInt8Array,
 )
 
@@ -20,8 +19,8 @@ class InspectorOptions:
     """How a station departs from what the bundle says."""
 
     device: str = "CPU"
-    precision: Literal["as_taught"] | Precision = "as_taught"
-    search: Literal["as_taught"] | Search = "as_taught"
+    precision: PrecisionWish = "as_taught"
+    search: SearchWish = "as_taught"
     mode: Mode = "latency"
     workers: int = 0  # throughput: frames at a time; 0: one more than OpenVINO finds best
     embed_threads: int = 0

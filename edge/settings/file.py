@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,29 +16,20 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from edge.errors import SettingsError
-from edge.settings.sections import CREDENTIALS, Section
+from edge.files.given import read_given
+from edge.settings.paths import written
 from edge.settings.tree import ENVIRONMENT_PREFIX, NESTED_DELIMITER, Settings
+from edge.settings.values import Section
 
-# Written in a file, these are relative to the directory of that file.
-_PATHS = (
-    ("bundle",),
-    ("source", "path"),
-    ("source", "credentials_file"),
-    ("inspection", "mask"),
-    ("inspection", "cache_dir"),
-    ("outbox", "directory"),
-    ("mqtt", "password_file"),
-    ("mqtt", "ca_file"),
-    ("mqtt", "certificate_file"),
-    ("mqtt", "key_file"),
-    ("sparkplug", "mqtt", "password_file"),
-    ("sparkplug", "mqtt", "ca_file"),
-    ("sparkplug", "mqtt", "certificate_file"),
-    ("sparkplug", "mqtt", "key_file"),
-)
+_MOST_BYTES = 2**20
+_MOST_DEPTH = 16  # tables and lists within one another; ours need four
+_MOST_PROBLEMS = 10  # are told at once
+_SHOWN = 80  # characters of a name or value that is wrong
+_LOGIN = re.compile(r"//.*@")
 
 
 def load_settings(path: Path | None) -> Settings:
@@ -54,34 +46,41 @@ def load_settings(path: Path | None) -> Settings:
         raise SettingsError(_explain(error, path)) from error
     except EnvironmentSettingsError as error:
         raise SettingsError(f"environment: {error}") from error
+    except RecursionError as error:  # of JSON in a variable; a file has been looked at
+        raise SettingsError(f"environment: {ENVIRONMENT_PREFIX}…: JSON that is nested too deeply") from error
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{path}: cannot be read ({error})") from error
+        values = tomllib.loads(read_given(path, most=_MOST_BYTES).decode("utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise SettingsError(f"{path}: cannot be read (it is not UTF-8)") from error
     except tomllib.TOMLDecodeError as error:
-        raise SettingsError(f"{path}: not valid TOML: {error}") from error
-    recipes = values.get("recipes")
-    names = recipes if isinstance(recipes, dict) else {}
-    for keys in (*_PATHS, *(("recipes", name) for name in names)):
-        _anchor(values, keys, path.parent)
-    return values
+        raise SettingsError(f"{path}: not valid TOML: {_shown(str(error))}") from error
+    except ValueError as error:
+        raise SettingsError(f"{path}: holds a number of thousands of digits") from error
+    except RecursionError:
+        values = None
+    if values is None or _depth(values) > _MOST_DEPTH:
+        raise SettingsError(f"{path}: tables and lists are nested more than {_MOST_DEPTH} deep")
+    anchored: dict[str, Any] = written(values, path.parent)
+    return anchored
 
 
-def _anchor(values: dict[str, Any], keys: tuple[str, ...], base: Path) -> None:
-    *tables, last = keys
-    table: Any = values
-    for key in tables:
-        table = table.get(key) if isinstance(table, dict) else None
-    if isinstance(table, dict) and isinstance(table.get(last), str) and table[last]:
-        if table[last].startswith(CREDENTIALS):
-            return
-        try:
-            table[last] = str(base / Path(table[last]).expanduser())
-        except RuntimeError as error:
-            raise SettingsError(f"{'.'.join(keys)}: {table[last]}: there is no such user's home directory") from error
+def _depth(values: object) -> int:
+    """Of tables and lists in one another, found without recursion: there may be thousands."""
+    depth, layer = 0, [values]
+    while layer := [item for value in layer for item in _inside(value)]:
+        depth += 1
+    return depth
+
+
+def _inside(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def _refuse_unknown_environment() -> None:
@@ -92,7 +91,9 @@ def _refuse_unknown_environment() -> None:
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace(NESTED_DELIMITER, ".")
         tables = {key.split(".")[0] for key in known}
         if name not in known and name not in tables:
-            raise SettingsError(f"environment: {variable}: unknown setting {name}{_nearest(name, known)}")
+            raise SettingsError(
+                f"environment: {_shown(variable)}: unknown setting {_shown(name)}{_nearest(name, known)}"
+            )
 
 
 def walk_settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
@@ -109,26 +110,44 @@ def walk_settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterat
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:
-    known = {name for name, _ in walk_settings()}
-    lines = []
-    for problem in error.errors():
-        name = ".".join(str(part) for part in problem["loc"]) or "settings"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{_where(name, path)}: unknown setting {name}{_nearest(name, known)}")
-        else:
-            message = problem["msg"].removeprefix("Value error, ")
-            got = problem["input"]
-            shown = "" if isinstance(got, dict) else f", got {got!r}"
-            lines.append(f"{_where(name, path)}: {message}{shown}")
-    return "; ".join(lines)
+    problems = error.errors()
+    lines = [_explain_one(problem, path) for problem in problems[:_MOST_PROBLEMS]]
+    more = len(problems) - len(lines)
+    return "; ".join([*lines, f"and {more} more"] if more else lines)
+
+
+def _explain_one(problem: ErrorDetails, path: Path | None) -> str:
+    name = ".".join(str(part) for part in problem["loc"]) or "settings"
+    if problem["type"] == "extra_forbidden":
+        known = {name for name, _ in walk_settings()}
+        return f"{_where(name, path)}: unknown setting {_shown(name)}{_nearest(name, known)}"
+    got = problem["input"]
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{_where(name, path)}: {message}" + ("" if isinstance(got, dict) else f", got {_repr(got)}")
+
+
+def _repr(value: object) -> str:
+    """As it came, but without user and password of an address."""
+    try:
+        return _shown(_LOGIN.sub("//…@", repr(value)))
+    except ValueError:  # Python writes no number of so many digits
+        return "a number of thousands of digits"
+
+
+def _shown(text: str) -> str:
+    """For one line of a terminal: nothing in it acts, and it is not longer than a person reads."""
+    plain = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:_SHOWN])
+    return plain if len(text) <= _SHOWN else f"{plain}…"
 
 
 def _where(name: str, path: Path | None) -> str:
     """Who said it: the environment stands over the file."""
     variable = ENVIRONMENT_PREFIX + name.upper().replace(".", NESTED_DELIMITER)
-    return f"environment: {variable}" if path is None or variable in os.environ else f"{path}: {name}"
+    if path is None or variable in os.environ:
+        return f"environment: {_shown(variable)}"
+    return f"{path}: {_shown(name)}"
 
 
 def _nearest(name: str, known: set[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name[:_SHOWN], known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]}?" if close else ""

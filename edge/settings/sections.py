@@ -2,51 +2,26 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    field_validator,
-    model_validator,
+from pydantic import Field, field_validator, model_validator
+
+from edge.records import Mode, PrecisionWish, SearchWish
+from edge.settings.paths import CredentialPath, DirectoryPath, FilePath, PicturesPath
+from edge.settings.values import (
+    LARGEST_SIDE,
+    MQTT_SECONDS,
+    RESPONSE_PREFIX,
+    YEAR_S,
+    Device,
+    Pixels,
+    Section,
+    SparkplugId,
+    Text,
+    Threads,
+    TopicLevel,
 )
-
-# DELIVERY.md's topic alphabet: safe in every broker, PLC client and file name.
-TOPIC_LEVEL = r"^[A-Za-z0-9_-]{1,60}$"
-
-
-# Sparkplug 3.0, section 4.1: any UTF-8 but + / #. Control characters are left out too: no host shows them.
-SPARKPLUG_ID = r"^[^+/#\x00-\x1f\x7f]{0,60}$"
-
-
-CREDENTIALS = "%d/"  # systemd's own word for $CREDENTIALS_DIRECTORY
-
-
-# An answer's topic is chosen by whoever sends a command: nothing in it may upset a broker.
-RESPONSE_PREFIX = r"^([A-Za-z0-9_.-]+/)*$"
-
-
-def _find_credential(value: object) -> object:
-    """Elsewhere than under systemd it stays as it is: what does not need the file, such as `capture`, goes on."""
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory or not isinstance(value, str | Path) or not str(value).startswith(CREDENTIALS):
-        return value
-    return Path(directory) / str(value).removeprefix(CREDENTIALS)
-
-
-# A file that may be a credential of systemd.
-CredentialPath = Annotated[Path | None, BeforeValidator(_find_credential)]
-
-
-class Section(BaseModel):
-    """A table of the settings file."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class SourceKind(StrEnum):
@@ -84,26 +59,26 @@ class SendOrder(StrEnum):
 class RegionSettings(Section):
     """A rectangle in the frame's pixels."""
 
-    x: int = Field(ge=0)
+    x: int = Field(ge=0, le=LARGEST_SIDE)
     """Left edge."""
-    y: int = Field(ge=0)
+    y: int = Field(ge=0, le=LARGEST_SIDE)
     """Upper edge."""
-    width: int = Field(ge=32)
+    width: Pixels
     """Columns."""
-    height: int = Field(ge=32)
+    height: Pixels
     """Rows."""
 
 
 class StationSettings(Section):
     """Who speaks: the base of every topic is `<root>/<site>/<line>/<name>`."""
 
-    root: str = Field(default="patchline", pattern=TOPIC_LEVEL)
+    root: TopicLevel = "patchline"
     """First topic level."""
-    site: str = Field(default="site", pattern=TOPIC_LEVEL)
+    site: TopicLevel = "site"
     """Second topic level: the plant."""
-    line: str = Field(default="line", pattern=TOPIC_LEVEL)
+    line: TopicLevel = "line"
     """Third topic level: the production line."""
-    name: str = Field(default="station", pattern=TOPIC_LEVEL)
+    name: TopicLevel = "station"
     """Fourth topic level, and `station` in every verdict."""
 
 
@@ -112,35 +87,35 @@ class SourceSettings(Section):
 
     kind: SourceKind = SourceKind.SIMULATED
     """`simulated`, `folder`, `video` or `camera`."""
-    path: str = ""
+    path: PicturesPath = ""
     """folder: a directory, picture or glob; video: a file."""
-    device: str = "0"
+    device: Text = "0"
     """camera: an index (`0`), a stable path (`/dev/v4l/by-id/…`) or an address (`rtsp://…`, `http://…`)."""
-    credentials_file: CredentialPath = None
-    """camera: a file with `user:password` on one line, put into the address when it is opened; `%d/camera` under
-    systemd."""
-    width: int | None = Field(default=None, ge=32)
+    credentials_file: CredentialPath | None = None
+    """camera: a file with `user:password` on one line, which not everybody may read, put into the address when it is
+    opened; `%d/camera` under systemd."""
+    width: Pixels | None = None
     """camera: frame width to ask for; refused if the camera gives another."""
-    height: int | None = Field(default=None, ge=32)
+    height: Pixels | None = None
     """camera: frame height to ask for; refused if the camera gives another."""
-    fps: float | None = Field(default=None, gt=0, le=1000)
+    fps: float | None = Field(default=None, ge=1e-4, le=1000)
     """camera: rate to ask for. Others: pace frames at this rate; none: as fast as possible."""
-    fourcc: str | None = Field(default=None, pattern="^.{4}$")
+    fourcc: str | None = Field(default=None, pattern=r"^[\x20-\x7e]{4}$")
     """camera: pixel format to ask for, such as `MJPG`."""
-    exposure: float | None = None
+    exposure: float | None = Field(default=None, ge=-1e9, le=1e9)
     """camera: exposure to set, in the driver's unit; automatic exposure is switched off first."""
-    open_timeout_s: float = Field(default=5.0, gt=0, le=60)
+    open_timeout_s: float = Field(default=5.0, ge=0.1, le=60)
     """camera: longest time for opening an address."""
-    read_timeout_s: float = Field(default=2.0, gt=0, le=60)
+    read_timeout_s: float = Field(default=2.0, ge=0.1, le=60)
     """camera: longest time without a frame, or without a new one, before it counts as away and is opened again."""
     refuse_identical: bool = True
     """camera: a frame equal to the one before, byte for byte, is NO_RESULT, `camera_stale`: a sensor's noise differs.
     Off for cameras that draw their pictures, or whose compression leaves nothing of the noise."""
     loop: bool = False
     """folder, video: begin again at the end."""
-    frames: int | None = Field(default=None, ge=1)
+    frames: int | None = Field(default=None, ge=1, le=10**12)
     """Stop after this many frames; none: never (or at the end of the files)."""
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     """simulated: the line is a pure function of this seed and the part's number."""
     defect_rate: float = Field(default=0.1, ge=0, le=1)
     """simulated: share of defective parts."""
@@ -153,35 +128,35 @@ class SourceSettings(Section):
 class InspectionSettings(Section):
     """How frames are judged."""
 
-    device: str = "CPU"
-    """OpenVINO device: `CPU`, `GPU`, `GPU.0`, `AUTO:GPU,CPU`."""
-    precision: Literal["as_taught", "f32", "bf16", "f16"] = "as_taught"
+    device: Device = "CPU"
+    """OpenVINO device: `CPU`, `GPU`, `GPU.0`, `NPU`, `AUTO`, `AUTO:GPU,CPU`."""
+    precision: PrecisionWish = "as_taught"
     """Arithmetic of the embedding. The bank belongs to the precision that it was taught with."""
-    search: Literal["as_taught", "exact", "fast"] = "as_taught"
+    search: SearchWish = "as_taught"
     """Search of the memory bank. `fast` gives the same scores, and maps within 0.2 % of the exact ones."""
-    mode: Literal["latency", "throughput"] = "latency"
+    mode: Mode = "latency"
     """`latency`: all cores work on one frame; `throughput`: several frames at a time, each on its own core."""
     workers: int = Field(default=0, ge=0, le=64)
     """throughput: frames at a time; 0: one more than OpenVINO finds best, on most processors its cores plus one."""
-    embed_threads: int = Field(default=0, ge=0)
+    embed_threads: Threads = 0
     """OpenVINO threads; 0: its own choice."""
-    search_threads: int = Field(default=0, ge=0)
+    search_threads: Threads = 0
     """Threads of one search; 0: all cores if it is exact, one if it is fast or in throughput mode."""
     trigger: Literal["free", "command"] = "free"
     """`free`: every frame is judged; `command`: the first frame after each trigger, with one answer to each."""
-    deadline_ms: float | None = Field(default=None, gt=0, le=600_000)
+    deadline_ms: float | None = Field(default=None, ge=0.1, le=600_000)
     """Later than this after its trigger, or free running its capture, the answer is NO_RESULT, `deadline_missed`."""
     max_triggers: int = Field(default=4, ge=1, le=1000)
     """command: triggers without an answer at the most; one more is answered NO_RESULT, `overrun`, at once."""
     recipes_loaded: int = Field(default=2, ge=1, le=64)
     """Recipes kept in memory, those used last; switching to one of them takes no time."""
-    cache_dir: Path | None = None
+    cache_dir: DirectoryPath | None = None
     """Compiled-model cache; none: systemd's `CACHE_DIRECTORY`, else `~/.cache/patchline`."""
     region: RegionSettings | None = None
     """Region of interest; none: the bundle's."""
-    mask: Path | None = None
+    mask: FilePath | None = None
     """Picture of the frame's size, white where nothing shall be judged; none: the bundle's."""
-    threshold: float | None = Field(default=None, gt=0)
+    threshold: float | None = Field(default=None, gt=0, le=1e6)
     """Image threshold instead of the bundle's."""
     self_test: bool = True
     """Check the bundle's golden frames on this device before the first verdict."""
@@ -190,7 +165,7 @@ class InspectionSettings(Section):
 class DefectSettings(Section):
     """What is reported of a failed part."""
 
-    minimum_area: int = Field(default=0, ge=0)
+    minimum_area: int = Field(default=0, ge=0, le=LARGEST_SIDE**2)
     """Smallest region, in the frame's pixels, that is listed; the verdict does not depend on it."""
     max_crops: int = Field(default=3, ge=0, le=16)
     """Crops per verdict, worst defects first."""
@@ -203,29 +178,29 @@ class DefectSettings(Section):
 class MqttSettings(Section):
     """The broker. Plain text goes to loopback only, unless `allow_plaintext` says otherwise."""
 
-    host: str = "127.0.0.1"
+    host: Text = Field(default="127.0.0.1", max_length=253)
     """Name or address of the broker."""
     port: int = Field(default=1883, ge=1, le=65535)
     """1883, or 8883 with TLS."""
-    client_id: str = Field(default="", max_length=64)
+    client_id: Text = Field(default="", max_length=64)
     """Empty: `patchline-<site>-<line>-<station>`."""
-    user: str | None = None
+    user: Text | None = None
     """User name."""
-    password_file: CredentialPath = None
+    password_file: CredentialPath | None = None
     """File with the password on its first line, which not everybody may read; `%d/mqtt-password` under systemd."""
     tls: bool = False
     """TLS 1.2 or newer; the broker's certificate and name are always verified."""
-    ca_file: CredentialPath = None
+    ca_file: CredentialPath | None = None
     """Certificate authorities; none: the system's."""
-    certificate_file: CredentialPath = None
+    certificate_file: CredentialPath | None = None
     """Client certificate, for mutual TLS."""
-    key_file: CredentialPath = None
+    key_file: CredentialPath | None = None
     """Its private key, not encrypted, which not everybody may read."""
     allow_plaintext: bool = False
     """Speak without TLS to a host that is not loopback."""
     keepalive_s: int = Field(default=15, ge=5, le=600)
     """MQTT keep-alive."""
-    session_expiry_s: int = Field(default=86_400, ge=0)
+    session_expiry_s: int = Field(default=86_400, ge=0, le=MQTT_SECONDS)
     """MQTT 5 session expiry interval. Sessions start clean all the same: the station keeps what is unanswered."""
     window: int = Field(default=10, ge=1, le=100)
     """Unacknowledged messages at the most; the broker's Receive Maximum lowers it."""
@@ -259,7 +234,7 @@ class CommandSettings(Section):
     """Which of them: `trigger`, `recipe`, `pause`, `resume`."""
     response_prefix: str = Field(default="", max_length=200, pattern=RESPONSE_PREFIX)
     """Answers go to topics that begin so, nowhere else; empty: `<base>/reply/`, where the station may write anyway."""
-    max_per_s: float = Field(default=20.0, gt=0, le=1000)
+    max_per_s: float = Field(default=20.0, ge=0.001, le=1000)
     """Commands above this rate are neither executed nor answered."""
     remember_s: float = Field(default=60.0, ge=1, le=600)
     """A command that comes again within this time is answered as before and not executed again."""
@@ -270,21 +245,21 @@ class OutboxSettings(Section):
 
     enabled: bool = True
     """Off: they wait in memory, `service.verdict_buffer` of them, and are lost with the process."""
-    directory: Path | None = None
+    directory: DirectoryPath | None = None
     """Of this station alone; none: below systemd's `STATE_DIRECTORY`, else below `~/.local/state/patchline`."""
-    max_rows: int = Field(default=1_000_000, ge=100)
+    max_rows: int = Field(default=1_000_000, ge=100, le=10**9)
     """Messages kept at the most; then crops give way, then refused messages, then the oldest verdicts."""
-    max_bytes: int = Field(default=2**30, ge=2**20)
+    max_bytes: int = Field(default=2**30, ge=2**20, le=2**50)
     """Bytes of messages kept at the most; the files are about a quarter larger."""
-    min_free_bytes: int = Field(default=256 * 2**20, ge=0)
+    min_free_bytes: int = Field(default=256 * 2**20, ge=0, le=2**50)
     """With less free on the disk, no crops are kept, and new verdicts replace the oldest."""
-    ballast_bytes: int = Field(default=16 * 2**20, ge=0)
+    ballast_bytes: int = Field(default=16 * 2**20, ge=0, le=2**30)
     """A file that is given up when the disk is full, because deleting takes space, too."""
     order: SendOrder = SendOrder.LIVE_FIRST
     """`live_first`: after an outage new verdicts overtake a long backlog; `strict`: everything as it arose."""
     backlog_share: float = Field(default=0.25, ge=0.01, le=1)
     """live_first: share of the messages that the backlog gets while live ones wait, too."""
-    crop_expiry_s: int = Field(default=86_400, ge=1)
+    crop_expiry_s: int = Field(default=86_400, ge=1, le=MQTT_SECONDS)
     """Crops of the backlog: the broker forgets them after this time if nobody has fetched them."""
 
 
@@ -292,14 +267,14 @@ class SparkplugSettings(Section):
     """A second connection for SCADA hosts, which speaks Sparkplug B 3.0 over MQTT 3.1.1."""
 
     enabled: bool = False
-    """Speak Sparkplug. Needs `pip install 'patchline[sparkplug]'`."""
-    group: str = Field(default="", pattern=SPARKPLUG_ID)
+    """Speak Sparkplug. Needs `pip install '.[sparkplug]' -c constraints.txt`."""
+    group: SparkplugId = ""
     """Group id; empty: the station's site."""
-    edge_node: str = Field(default="", pattern=SPARKPLUG_ID)
+    edge_node: SparkplugId = ""
     """Edge node id, unique within the group; empty: `<line>-<station>`."""
-    device: str = Field(default="", pattern=SPARKPLUG_ID)
+    device: SparkplugId = ""
     """Device id; empty: the station's name."""
-    primary_host: str = Field(default="", pattern=SPARKPLUG_ID)
+    primary_host: SparkplugId = ""
     """Host id to wait for: nothing is said while that host is offline. Empty: wait for nobody."""
     capacity: int = Field(default=1000, ge=10, le=100_000)
     """Verdicts kept, in memory, until the broker has them; about 2 KB each."""
@@ -319,13 +294,13 @@ class SparkplugSettings(Section):
 class AlarmSettings(Section):
     """When alarms are raised."""
 
-    broker_away_s: float = Field(default=10.0, ge=0)
+    broker_away_s: float = Field(default=10.0, ge=0, le=YEAR_S)
     """The broker is away for so long."""
-    backlog_messages: int = Field(default=1000, ge=1)
+    backlog_messages: int = Field(default=1000, ge=1, le=10**9)
     """So many messages wait for the broker; over when half of them are left."""
-    clock_s: float = Field(default=60.0, ge=0)
+    clock_s: float = Field(default=60.0, ge=0, le=YEAR_S)
     """The system says for so long that its clock is not synchronised."""
-    quiet_s: float = Field(default=600.0, ge=0)
+    quiet_s: float = Field(default=600.0, ge=0, le=YEAR_S)
     """Alarms about events (evicted, refused) are over after so long without another one."""
 
 
@@ -336,9 +311,9 @@ class ServiceSettings(Section):
     """Frames between capture and inspection. Live sources drop the oldest, files wait."""
     verdict_buffer: int = Field(default=1000, ge=1, le=1_000_000)
     """Verdicts between inspection and outbox, in memory. Live sources drop the oldest, explained; files wait."""
-    health_interval_s: float = Field(default=10.0, gt=0, le=3600)
+    health_interval_s: float = Field(default=10.0, ge=0.1, le=3600)
     """Time between two `/health` messages and statistics lines in the log."""
-    drain_timeout_s: float = Field(default=10.0, gt=0, le=600)
+    drain_timeout_s: float = Field(default=10.0, ge=0.1, le=600)
     """After SIGTERM, SIGINT or the end of files: longest time to answer and publish what is left."""
-    stall_timeout_s: float = Field(default=30.0, gt=0, le=3600)
+    stall_timeout_s: float = Field(default=30.0, ge=0.5, le=3600)
     """A thread without progress for this long withholds the watchdog."""

@@ -1,16 +1,14 @@
-"""One typed tree of settings, each documented where it is defined, here; `edge.settings.file` reads them."""
+"""One typed tree of settings; `edge.settings.file` reads it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import (
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from edge.settings.paths import DirectoryPath
 from edge.settings.sections import (
     AlarmSettings,
     CommandName,
@@ -25,6 +23,7 @@ from edge.settings.sections import (
     SparkplugSettings,
     StationSettings,
 )
+from edge.settings.values import RecipeName, refuse_truth
 
 ENVIRONMENT_PREFIX = "PATCHLINE_"
 NESTED_DELIMITER = "__"
@@ -37,13 +36,14 @@ class Settings(BaseSettings):
         frozen=True,
         extra="forbid",
         use_attribute_docstrings=True,
+        allow_inf_nan=False,
         env_prefix=ENVIRONMENT_PREFIX,
         env_nested_delimiter=NESTED_DELIMITER,
     )
 
-    bundle: Path = Path("bundle")
+    bundle: DirectoryPath = Path("bundle")
     """Bundle directory, made by `patchline-export teach`."""
-    recipes: dict[str, Path] = {}
+    recipes: dict[RecipeName, DirectoryPath] = {}
     """Bundle directories by name, for the command `recipe`; `bundle`, with which the station begins, is one of them."""
     publish: Annotated[tuple[PublisherKind, ...], NoDecode] = (PublisherKind.MQTT,)
     """`mqtt`, `jsonl` (JSON lines on standard output), or both; in the environment separated by commas."""
@@ -57,6 +57,11 @@ class Settings(BaseSettings):
     sparkplug: SparkplugSettings = SparkplugSettings()
     alarms: AlarmSettings = AlarmSettings()
     service: ServiceSettings = ServiceSettings()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: object, info: ValidationInfo) -> object:
+        return refuse_truth(value, cls.model_fields[info.field_name or ""].annotation)
 
     @field_validator("publish", mode="before")
     @classmethod

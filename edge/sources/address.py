@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 from edge.errors import SourceError
+from edge.files.given import read_secret
 
 # Scheme → port. FFmpeg knows many more, some of which read local files or run a pipeline.
 PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
@@ -118,11 +119,8 @@ def _without_login(device: str) -> str:
 
 
 def _read_login(path: Path) -> str:
-    try:
-        user, colon, password = path.read_text(encoding="utf-8").strip("\r\n").partition(":")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise SourceError(f"source.credentials_file {path}: cannot be read ({reason})") from None
+    name, expected = "source.credentials_file", "one line, user:password"
+    user, colon, password = read_secret(path, name, expected, error=SourceError).strip("\r\n").partition(":")
     if not user or not colon or "\n" in password:
-        raise SourceError(f"source.credentials_file {path}: expected one line, user:password")
+        raise SourceError(f"{name} {path}: expected {expected}")
     return f"{quote(user, safe='')}:{quote(password, safe='')}"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ssl
-import stat
 from pathlib import Path
 
 from edge.errors import SettingsError
-from edge.settings.sections import CREDENTIALS, MqttSettings
+from edge.files.given import read_secret, refuse_irregular, refuse_public
+from edge.settings.paths import CREDENTIALS
+from edge.settings.sections import MqttSettings
 
 _CREDENTIALS_HINT = f"; {CREDENTIALS} is systemd's, for a service with LoadCredential= in its unit"
 
@@ -21,20 +22,9 @@ def read_password(settings: MqttSettings) -> str | None:
     path = settings.password_file
     if path is None:
         return None
-    try:
-        _refuse_public("password_file", path)
-        first_line = path.read_text(encoding="utf-8").partition("\n")[0]
-    except OSError as error:
-        raise SettingsError(
-            f"mqtt.password_file {path}: cannot be read ({error.strerror}); "
-            "expected a readable text file with the password on its first line"
-            f"{_CREDENTIALS_HINT if str(path).startswith(CREDENTIALS) else ''}"
-        ) from error
-    except UnicodeDecodeError:
-        # Without the cause: its message would show bytes of the file.
-        raise SettingsError(
-            f"mqtt.password_file {path}: is not UTF-8; expected a text file with the password on its first line"
-        ) from None
+    expected = "a readable text file with the password on its first line"
+    hint = _CREDENTIALS_HINT if str(path).startswith(CREDENTIALS) else ""
+    first_line = read_secret(path, "mqtt.password_file", expected, hint, error=SettingsError).partition("\n")[0]
     if not first_line:
         raise SettingsError(f"mqtt.password_file {path}: expected the password on its first line, got none")
     return first_line
@@ -52,7 +42,7 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if settings.certificate_file is not None:
         try:
-            _refuse_public("key_file", settings.key_file)
+            _refuse_strangers(settings.certificate_file, settings.key_file)
             # With a password given, an encrypted key is refused instead of asked for on the terminal.
             context.load_cert_chain(settings.certificate_file, settings.key_file, password="")
         except OSError as error:
@@ -72,22 +62,17 @@ def explain(error: Exception) -> str:
     return str(error)
 
 
-def _refuse_public(name: str, path: Path | None) -> None:
-    """Whoever has an account on the machine could speak as the station.
-
-    Raises:
-        SettingsError: everybody may read or change the file.
-        OSError: it cannot be looked at.
-    """
-    if path is not None and (mode := path.stat().st_mode) & (stat.S_IROTH | stat.S_IWOTH):
-        raise SettingsError(
-            f"mqtt.{name} {path}: everybody on this machine may read or change it "
-            f"(mode {stat.S_IMODE(mode):04o}); chmod 0400, owned by the service's user"
-        )
+def _refuse_strangers(certificate: Path, key: Path | None) -> None:
+    refuse_irregular(certificate)
+    if key is not None:
+        refuse_irregular(key)
+        refuse_public(key, "mqtt.key_file", error=SettingsError)
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:
     try:
+        if ca_file is not None:
+            refuse_irregular(ca_file)
         return ssl.create_default_context(cafile=ca_file)
     except OSError as error:
         raise SettingsError(

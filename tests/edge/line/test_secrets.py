@@ -167,25 +167,27 @@ def _properties(message: Any) -> bytes:
     return str(values).encode()
 
 
+CAMERA_WITH_LOGIN = '[source]\nkind = "camera"\ndevice = "rtsp://127.0.0.1/x"\ncredentials_file = "login"'
+
+
 @pytest.mark.parametrize(
-    ("text", "complaint"),
+    ("text", "mode", "complaint"),
     [
-        ('[mqtt]\npassword = "hunter2"', "unknown setting mqtt.password"),
-        ("[mqtt]\npassword = hunter2", "not valid TOML"),
-        ('[source]\nkind = "camera"\ndevice = "rtsp://line:hunter2@127.0.0.1/x"', "credentials_file"),
-        ('[source]\nkind = "camera"\ndevice = "rtsp://line:hunter2/@127.0.0.1:x/"', "credentials_file"),
-        (
-            '[source]\nkind = "camera"\ndevice = "rtsp://127.0.0.1/x"\ncredentials_file = "login"',
-            "expected one line, user:password",
-        ),
-        ('[mqtt]\nuser = "u"\npassword_file = "login"', "everybody on this machine"),
+        ('[mqtt]\npassword = "hunter2"', 0o600, "unknown setting mqtt.password"),
+        ("[mqtt]\npassword = hunter2", 0o600, "not valid TOML"),
+        ('[source]\nkind = "camera"\ndevice = "rtsp://line:hunter2@127.0.0.1/x"', 0o600, "credentials_file"),
+        ('[source]\nkind = "camera"\ndevice = "rtsp://line:hunter2/@127.0.0.1:x/"', 0o600, "credentials_file"),
+        ('[source]\nkind = "camera"\ndevice = "rtsp://line:hunter2@\\u0007/x"', 0o600, "printable characters"),
+        (CAMERA_WITH_LOGIN, 0o600, "expected one line, user:password"),
+        (CAMERA_WITH_LOGIN, 0o666, "everybody on this machine"),
+        ('[mqtt]\nuser = "u"\npassword_file = "login"', 0o644, "everybody on this machine"),
     ],
 )
 def test_a_mistake_with_a_secret_is_explained_without_it(
-    bundle_dir: Path, tmp_path: Path, text: str, complaint: str
+    bundle_dir: Path, tmp_path: Path, text: str, mode: int, complaint: str
 ) -> None:
     (tmp_path / "login").write_text("hunter2\n")
-    (tmp_path / "login").chmod(0o644)
+    (tmp_path / "login").chmod(mode)
     config = tmp_path / "station.toml"
     config.write_text(f'bundle = "{bundle_dir}"\n{text}\n')
     environment = {**os.environ, "STATE_DIRECTORY": str(tmp_path)}

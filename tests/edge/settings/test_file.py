@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -252,22 +253,153 @@ def test_a_path_that_is_not_set_stays_unset(tmp_path: Path) -> None:
     assert loaded.inspection.mask is None
 
 
-def test_every_setting_that_is_a_path_is_anchored_at_the_file(tmp_path: Path) -> None:
-    for name, info in walk_settings():
-        if info.annotation not in (Path, Path | None):
-            continue
-        *tables, key = name.split(".")
-        needs = {
-            "mqtt.password_file": "user = 'u'\n",
-            "mqtt.ca_file": "tls = true\n",
-            "mqtt.certificate_file": "tls = true\nkey_file = 'k'\n",
-            "mqtt.key_file": "tls = true\ncertificate_file = 'c'\n",
-        }
-        header = f"[{'.'.join(tables)}]\n" if tables else ""
-        value: object = load(tmp_path, f"{header}{needs.get(name.removeprefix('sparkplug.'), '')}{key} = 'some/where'")
-        for part in (*tables, key):
+def paths() -> list[str]:
+    """Every setting that is a path."""
+    found = [name for name, info in walk_settings() if "Path" in repr(info.annotation)]
+    assert {"bundle", "inspection.mask", "outbox.directory", "sparkplug.mqtt.key_file"} <= set(found)
+    return [name for name in found if name != "recipes"]
+
+
+def with_path(name: str, value: str) -> str:
+    """A file in which the path `name` is `value`, a TOML string, and what it needs is set."""
+    *tables, key = name.split(".")
+    needs = {
+        "mqtt.password_file": "user = 'u'\n",
+        "mqtt.ca_file": "tls = true\n",
+        "mqtt.certificate_file": "tls = true\nkey_file = 'k'\n",
+        "mqtt.key_file": "tls = true\ncertificate_file = 'c'\n",
+        "source.path": "kind = 'folder'\n",
+        "source.credentials_file": "kind = 'camera'\n",
+    }
+    header = f"[{'.'.join(tables)}]\n" if tables else ""
+    return f"{header}{needs.get(name.removeprefix('sparkplug.'), '')}{key} = {value}"
+
+
+@pytest.mark.parametrize("name", [*paths(), "source.path"])
+def test_every_path_is_anchored_at_the_file_and_may_lie_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/of/line")
+    for text, expected in (("some/where", tmp_path / "some/where"), ("~/where", Path("/home/of/line/where"))):
+        value: object = load(tmp_path, with_path(name, f"'{text}'"))
+        for part in name.split("."):
             value = getattr(value, part)
-        assert value == tmp_path / "some/where", name
+        assert str(value) == str(expected)
+
+
+@pytest.mark.parametrize("name", [*paths(), "source.path"])
+@pytest.mark.parametrize(
+    ("value", "complaint"),
+    [
+        (r'"a\u0000b"', "control characters"),
+        (r'"a\u001b[2J"', "control characters"),
+        (f"'{'d/' * 2100}'", "at most 4095 bytes"),
+        (f"'{'ä' * 130}'", "names of at most 255"),
+        ("'~nobody-here/x'", "no such user's home directory"),
+        ("5", "got 5"),
+    ],
+)
+def test_a_path_that_can_be_none_is_refused_in_one_line(tmp_path: Path, name: str, value: str, complaint: str) -> None:
+    message = refusal(tmp_path, with_path(name, value))
+    assert f"{name}: " in message
+    assert complaint in message
+    assert message.isprintable()
+    assert len(message) < 600
+
+
+def test_a_path_of_the_environment_is_relative_to_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATCHLINE_INSPECTION__MASK", "mask.png")
+    assert load(tmp_path, "bundle = 'b'").inspection.mask == Path("mask.png")
+
+
+def test_every_number_has_both_bounds() -> None:
+    def numbers(schema: object) -> list[dict[str, object]]:
+        if isinstance(schema, list):
+            return [number for part in schema for number in numbers(part)]
+        if not isinstance(schema, dict):
+            return []
+        own = [schema] if schema.get("type") in {"integer", "number"} else []
+        return own + [number for part in schema.values() for number in numbers(part)]
+
+    found = numbers(Settings.model_json_schema())
+    assert len(found) >= 50
+    for number in found:
+        assert {"minimum", "exclusiveMinimum"} & number.keys(), number
+        assert {"maximum", "exclusiveMaximum"} & number.keys(), number
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("[inspection]\nembed_threads = 5000", "inspection.embed_threads"),
+        ("[inspection]\nthreshold = inf", "inspection.threshold"),
+        ("[inspection]\nthreshold = nan", "inspection.threshold"),
+        ("[service]\nhealth_interval_s = 1e-9", "service.health_interval_s"),
+        ("[mqtt]\nsession_expiry_s = 4294967296", "mqtt.session_expiry_s"),
+        ("[mqtt]\nport = true", "mqtt.port"),
+        ('[mqtt]\nhost = "a\\nb"', "mqtt.host"),
+        (f"[mqtt]\nuser = '{'u' * 65_536}'", "mqtt.user"),
+        (f"[mqtt]\nport = 0x{'f' * 5000}", "mqtt.port"),
+        (f"[mqtt]\nport = {'9' * 5000}", "thousands of digits"),
+        (f"a = {'[' * 3000}{']' * 3000}", "nested more than 16 deep"),
+        (f"a = {'{a=' * 30}1{'}' * 30}", "nested more than 16 deep"),
+        (f"{'.'.join('a' * 3000)} = 1", "nested more than 16 deep"),
+        ('"a\\u001b[2J\\n" = 1', r"unknown setting a\x1b[2J\n"),
+        ("\n".join(f"a{number} = 1" for number in range(5000)), "and 4990 more"),
+    ],
+)
+def test_nonsense_is_refused_in_one_line(tmp_path: Path, text: str, where: str) -> None:
+    message = refusal(tmp_path, text)
+    assert where in message
+    assert message.isprintable()
+    assert len(message) < 2000
+
+
+def test_json_of_the_environment_that_is_nested_too_deeply_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATCHLINE_STATION", "[" * 100_000)
+    with pytest.raises(SettingsError, match=r"environment: .*nested too deeply"):
+        load_settings(None)
+
+
+@pytest.mark.parametrize(
+    ("device", "accepted"),
+    [
+        *((name, True) for name in ("CPU", "GPU", "GPU.0", "GPU.12", "NPU", "AUTO", "AUTO:GPU,CPU", "AUTO:GPU.1,NPU")),
+        *((name, False) for name in ("", "cpu", "CPU.0", "HETERO:CPU", "MULTI:CPU", "BATCH:CPU", "AUTO:", "CPU\\n")),
+    ],
+)
+def test_a_device_is_one_of_those_that_precision_and_threads_can_be_set_for(
+    tmp_path: Path, device: str, accepted: bool
+) -> None:
+    text = f'[inspection]\ndevice = "{device}"'
+    if accepted:
+        assert load(tmp_path, text).inspection.device == device
+    else:
+        assert "inspection.device: expected CPU, NPU, GPU" in refusal(tmp_path, text)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: Path(path).symlink_to("/dev/zero")])
+def test_settings_are_read_from_regular_files_alone(tmp_path: Path, make: Callable[[str], None]) -> None:
+    make(str(tmp_path / "line.toml"))
+    with pytest.raises(SettingsError, match=r"line\.toml: cannot be read \(it is (no regular file|a directory)\)"):
+        load_settings(tmp_path / "line.toml")
+
+
+def test_a_file_larger_than_any_settings_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "line.toml").write_bytes(b"#" * (2**20 + 1))
+    with pytest.raises(SettingsError, match="expected at most 1048576 bytes"):
+        load_settings(tmp_path / "line.toml")
+
+
+def test_a_linked_file_is_followed(tmp_path: Path) -> None:
+    (tmp_path / "line.toml").write_text("bundle = 'b'")
+    (tmp_path / "link.toml").symlink_to("line.toml")
+    assert load_settings(tmp_path / "link.toml").bundle == tmp_path / "b"
+    (tmp_path / "circle.toml").symlink_to("circle.toml")
+    with pytest.raises(SettingsError, match=r"circle\.toml: cannot be read \(Too many levels"):
+        load_settings(tmp_path / "circle.toml")
 
 
 @pytest.mark.parametrize("host", ["broker.local", "10.0.0.7", "localhost.example.com", ""])

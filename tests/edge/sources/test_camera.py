@@ -213,6 +213,7 @@ def test_user_and_password_come_from_a_file_and_are_told_to_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "login").write_text(f"line user:{SECRET}\n")
+    (tmp_path / "login").chmod(0o600)
     with (
         caplog.at_level(logging.DEBUG),
         MjpegCamera(login=f"line user:{SECRET}") as camera,
@@ -233,6 +234,7 @@ def test_a_wrong_password_is_told_apart_from_a_camera_that_is_away(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "login").write_text("user:mistaken")
+    (tmp_path / "login").chmod(0o600)
     with (
         MjpegCamera(login="user:right") as camera,
         opened(settings(camera.address, credentials_file=tmp_path / "login")) as source,
@@ -294,6 +296,7 @@ def test_a_secret_in_the_query_is_not_logged(caplog: pytest.LogCaptureFixture) -
 @pytest.mark.parametrize("contents", ["", "hush", ":hush", "user:hush\nmore"])
 def test_credentials_of_another_form_are_refused_without_repeating_them(tmp_path: Path, contents: str) -> None:
     (tmp_path / "login").write_text(contents)
+    (tmp_path / "login").chmod(0o600)
     with pytest.raises(SourceError, match="expected one line, user:password") as refused:
         open_source(settings("rtsp://127.0.0.1/x", credentials_file=tmp_path / "login"))
     assert "hush" not in str(refused.value)
@@ -303,6 +306,7 @@ def test_credentials_that_cannot_be_read_or_used_are_refused(tmp_path: Path) -> 
     with pytest.raises(SourceError, match=r"absent: cannot be read \(No such file"):
         open_source(settings("rtsp://127.0.0.1/x", credentials_file=tmp_path / "absent"))
     (tmp_path / "login").write_bytes(b"user:\xff\xfe")
+    (tmp_path / "login").chmod(0o600)
     with pytest.raises(SourceError, match="not UTF-8"):
         open_source(settings("rtsp://127.0.0.1/x", credentials_file=tmp_path / "login"))
     with pytest.raises(SourceError, match="credentials_file is for addresses"):
