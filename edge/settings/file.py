@@ -10,13 +10,12 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails
 from pydantic_settings import SettingsError as EnvironmentSettingsError
 
 from edge.errors import SettingsError
@@ -116,7 +115,7 @@ def _explain(error: ValidationError, path: Path | None) -> str:
     return "; ".join([*lines, f"and {more} more"] if more else lines)
 
 
-def _explain_one(problem: ErrorDetails, path: Path | None) -> str:
+def _explain_one(problem: Mapping[str, Any], path: Path | None) -> str:
     name = ".".join(str(part) for part in problem["loc"]) or "settings"
     if problem["type"] == "extra_forbidden":
         known = {name for name, _ in walk_settings()}
