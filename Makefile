@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test lint soak campaigns clean
+.PHONY: install demo test test-long lint soak campaigns clean
 
 install: $(STAMP)
 
@@ -25,8 +25,15 @@ lint: install
 	$(BIN)/lint-imports
 	$(BIN)/deptry .
 
+# What a developer runs at each change: the same result at every run.
 test: lint
-	$(BIN)/pytest --cov --cov-report=term --durations=15
+	$(BIN)/pytest -m "not long" -n 2 --dist loadfile --cov --cov-report=term --durations=15
+
+# What takes longer: fault campaigns, the demo, an environment without torch, older processors; and the properties
+# once more, looking for examples that nobody has thought of.
+test-long: install
+	$(BIN)/pytest -m long --durations=15
+	$(BIN)/pytest -m "hypothesis and not long" -n 2 --dist loadfile --hypothesis-profile=random
 
 soak: install
 	$(BIN)/python -m benchmarks.soak

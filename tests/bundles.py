@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import MANIFEST, Manifest, compute_identity
@@ -30,14 +32,12 @@ UNSEEN = 1000
 @pytest.fixture(scope="session")
 def ir_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """EfficientNet-Lite0 with its published weights, at a small geometry."""
-    out = tmp_path_factory.mktemp("ir") / "efficientnet_lite0"
     options = ConvertOptions(
         backbone="efficientnet_lite0",
         geometry=Geometry(input_height=128, input_width=128),
         weights=WeightsChoice(),
     )
-    convert(options, out)
-    return out
+    return make_once(tmp_path_factory, "efficientnet_lite0", lambda out: convert(options, out))
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +61,18 @@ def defective_pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle_dir(tmp_path_factory: pytest.TempPathFactory, ir_dir: Path, good_pictures: Path) -> Path:
     """Taught from `good_pictures`."""
-    out = tmp_path_factory.mktemp("bundles") / "plate"
-    teach(TeachOptions(ir=ir_dir, images=good_pictures, out=out))
+    return make_once(
+        tmp_path_factory, "plate", lambda out: teach(TeachOptions(ir=ir_dir, images=good_pictures, out=out))
+    )
+
+
+def make_once(tmp_path_factory: pytest.TempPathFactory, name: str, make: Callable[[Path], object]) -> Path:
+    """The directory that `make` writes, made by the first process of a parallel run that asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    out = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    with FileLock(f"{out}.lock"):
+        if not out.exists():
+            make(out)
     return out
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,9 +14,33 @@ from benchmarks.rig.brokers import Broker, Certificates, EmbeddedBroker, Mosquit
 
 pytest_plugins = ("tests.bundles", "tests.disks")
 
-# A timing is never an assertion, and a shared machine is slow at times.
-settings.register_profile("patchline", deadline=None)
+LONG = "faults"  # the folder whose tests are all long
+NO_SKIPS = "PATCHLINE_NO_SKIPS"
+
+# A timing is never an assertion, and a shared machine is slow at times. `make test` says the same at every run; `make
+# test-long` looks for new examples, and what it finds is pinned beside its property.
+settings.register_profile("patchline", deadline=None, derandomize=True, database=None)
+settings.register_profile("random", deadline=None, max_examples=400, print_blob=True)
 settings.load_profile("patchline")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything below tests/faults runs real processes against real faults."""
+    for item in items:
+        if LONG in item.path.parts:
+            item.add_marker(pytest.mark.long)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where everything must be there, what is skipped has failed; processors differ, and say "hardware: …"."""
+    report = yield
+    if NO_SKIPS in os.environ and report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[2].removeprefix("Skipped: ")
+        if not reason.startswith("hardware: "):
+            report.outcome = "failed"
+            report.longrepr = f"{item.nodeid}: skipped, though {NO_SKIPS} is set: {reason}"
+    return report
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import pytest
 
 from tests.places import ROOT
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.timeout(600)
 def test_the_demo_answers_every_part_and_leaves_what_it_found(tmp_path: Path) -> None:

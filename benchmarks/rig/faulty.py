@@ -125,7 +125,7 @@ def standing_still(pid: int) -> Iterator[None]:
             if thread == pid:
                 continue
             if trace(PTRACE_SEIZE, thread, None, None) != 0:
-                pytest.skip(f"threads cannot be traced here: {os.strerror(ctypes.get_errno())}")
+                pytest.skip(f"hardware: threads cannot be traced here: {os.strerror(ctypes.get_errno())}")
             stopped.append(thread)
             trace(PTRACE_INTERRUPT, thread, None, None)
             os.waitpid(thread, WAIT_ALL_THREADS)

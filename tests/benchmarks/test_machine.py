@@ -21,7 +21,7 @@ def test_the_f32_peak_is_measured_in_f32_even_where_there_is_bf16() -> None:
 
 def test_the_bf16_peak_is_measured_in_bf16() -> None:
     if not has_bf16():
-        pytest.skip("this CPU has no bf16")
+        pytest.skip("hardware: this CPU has no bf16")
     assert matrix_peak("bf16", SMALL).executed_in == "bf16"
 
 

@@ -19,6 +19,8 @@ from export.teaching.teach import TeachOptions, teach
 EDGE = Path(sys.executable).parent / "patchline-edge"
 GEOMETRY = Geometry(input_height=128, input_width=128)
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def int8_bundle(good_pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

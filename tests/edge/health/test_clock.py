@@ -35,7 +35,7 @@ STATUS_OFFSET = 40  # of timex.status on 64-bit Linux
 def test_it_is_synchronised_if_the_kernels_status_says_nothing_else() -> None:
     timex = ctypes.create_string_buffer(512)
     if ctypes.CDLL(None).adjtimex(timex) < 0:
-        pytest.skip("this sandbox keeps the question from the kernel")
+        pytest.skip("hardware: this sandbox keeps the question from the kernel")
     (status,) = struct.unpack_from("i", timex, STATUS_OFFSET)
 
     assert read_clock_state() is not bool(status & (STA_UNSYNC | STA_CLOCKERR))
@@ -58,5 +58,5 @@ def test_in_a_sandbox_timesyncd_says_it_or_nobody_does(
     )
 
     if done.returncode == 77:
-        pytest.skip("this machine lets nobody install a seccomp filter")
+        pytest.skip("hardware: this machine lets nobody install a seccomp filter")
     assert done.stdout.strip() == expected, done.stderr

@@ -161,7 +161,7 @@ def teach_without_amx(options: TeachOptions) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.skipif(not HAS_AMX, reason="without AMX the int8 IR is refused when it is made")
+@pytest.mark.skipif(not HAS_AMX, reason="hardware: without AMX the int8 IR is refused when it is made")
 def test_an_int8_ir_that_an_older_processor_miscalculates_is_refused_there_and_f32_is_not(
     ir_dir: Path, good_pictures: Path, tmp_path: Path
 ) -> None:

@@ -93,7 +93,9 @@ def test_a_rebirth_request_written_by_the_published_schema_is_understood() -> No
 
 
 @pytest.mark.parametrize(
-    "command", [rebirth_request(value=False), rebirth_request(name="Node Control/Reboot"), b""], ids=repr
+    "command",
+    [rebirth_request(value=False), rebirth_request(name="Node Control/Reboot"), b""],
+    ids=["false", "another", "empty"],
 )
 def test_other_commands_ask_for_no_rebirth(command: bytes) -> None:
     assert not asks_for_rebirth(command)
