@@ -19,6 +19,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from edge.errors import PatchlineError, SourceError
 from edge.files import jpeg
@@ -28,6 +29,8 @@ from edge.files.names import shown
 from edge.records import UInt8Array
 
 log = logging.getLogger("patchline.pictures")
+
+UInt16Array = npt.NDArray[np.uint16]
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # A file is read whole before it is decoded; 134 megapixels uncompressed, 24 bit, have 403 MB.
@@ -51,6 +54,26 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         return _decode(data, max_pixels, path.parent)
     except SourceError as error:
         raise SourceError(f"{shown(path)}: {error}") from error
+
+
+def read_as_stored(path: Path) -> UInt8Array | UInt16Array:
+    """The picture in `path` as it is stored: (height, width, channels) of 8 or 16 bits, transparency as the fourth.
+
+    For masks, whose values are numbers and no light.
+
+    Raises:
+        SourceError: as `read_picture`, but whatever the values of 16 bits are.
+    """
+    data = _read_bytes(path)
+    try:
+        if data.startswith(jpeg.START):
+            return jpeg.decode_jpeg(data, MAX_PIXELS, upright=True)
+        header = read_header(data)
+        jpeg.check_size(header.width, header.height, MAX_PIXELS)
+        image = _decode_values(data, cv2.IMREAD_UNCHANGED)
+    except SourceError as error:
+        raise SourceError(f"{shown(path)}: {error}") from error
+    return image if image.ndim == 3 else image[:, :, None]
 
 
 def read_mask(path: Path) -> UInt8Array:
@@ -118,8 +141,15 @@ def write_picture(path: Path, image: UInt8Array) -> None:
 def _decode(data: bytes, max_pixels: int, directory: Path) -> UInt8Array:
     header = read_header(data)
     jpeg.check_size(header.width, header.height, max_pixels)
+    image = _decode_values(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+    for part in header.dropped:
+        _say_dropped(part, directory)
+    return _to_8_bits(image, header.largest_value)
+
+
+def _decode_values(data: bytes, flags: int) -> UInt8Array | UInt16Array:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise SourceError(f"picture refused by the decoder ({error.err}); is it too large?") from error
     if image is None:
@@ -127,15 +157,13 @@ def _decode(data: bytes, max_pixels: int, directory: Path) -> UInt8Array:
             f"not a picture that can be decoded ({len(data)} bytes); cut off, corrupt, other format, "
             "or not of 8 or 16 unsigned bits"
         )
-    for part in header.dropped:
-        _say_dropped(part, directory)
-    return _to_8_bits(image, header.largest_value)
-
-
-def _to_8_bits(image: cv2.typing.MatLike, largest_value: int) -> UInt8Array:
-    """By the rule that this module begins with; `largest_value` is what the file states, or 0."""
     if image.dtype not in (np.uint8, np.uint16):
         raise SourceError(f"values of type {image.dtype}; expected 8 or 16 unsigned bits: convert it")
+    return image
+
+
+def _to_8_bits(image: UInt8Array | UInt16Array, largest_value: int) -> UInt8Array:
+    """By the rule that this module begins with; `largest_value` is what the file states, or 0."""
     if largest_value not in (0, 255, 65535):
         return np.asarray(cv2.convertScaleAbs(image, alpha=255 / largest_value), np.uint8)
     if image.dtype == np.uint8:

@@ -1,54 +1,15 @@
-"""Ground truth: which mask belongs to which picture, and what it marks."""
+"""Which mask belongs to which picture; `ground_truth` says what it marks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from edge.errors import ExportError, SourceError
-from edge.files.pictures import SUFFIXES, list_pictures, read_picture
-from edge.records import BoolArray
+from edge.files.pictures import SUFFIXES, list_pictures
 from export.datasets.category import GOOD, LabelledPicture
 
 _NAMED = 10
-
-
-_LOSSY = frozenset({".jpeg", ".jpg", ".webp"})  # compression rings around the defects
-
-
-def read_mask_of(picture: LabelledPicture, height: int, width: int) -> BoolArray | None:
-    """Where `picture`, of `height` and `width` pixels, is defective: (height, width), the union of its masks.
-
-    All False for a good picture, None for a defective one without masks. A mask's pixel is defective if it is not
-    black: LOCO and VisA number the kinds of defects from 1. In lossy formats it is from the middle grey on.
-
-    Raises:
-        SourceError: a mask cannot be read.
-        ExportError: a mask is of another size.
-    """
-    if picture.kind != GOOD and not picture.masks:
-        return None
-    union = np.zeros((height, width), bool)
-    for path in picture.masks:
-        mask = read_mask_file(path)
-        if mask.shape != union.shape:
-            raise ExportError(
-                f"{path}: mask of {mask.shape[1]}×{mask.shape[0]} pixels; expected {width}×{height}, as "
-                f"{picture.path} has; take both from the same dataset"
-            )
-        union |= mask
-    return union
-
-
-def read_mask_file(path: Path) -> BoolArray:
-    """One mask file (height, width): what is not black; in lossy formats, what is above the middle grey.
-
-    Raises:
-        SourceError: it cannot be read.
-    """
-    return np.asarray(read_picture(path).max(axis=2) > (127 if path.suffix.lower() in _LOSSY else 0))
 
 
 def good_pictures(pictures: Sequence[Path]) -> tuple[LabelledPicture, ...]:

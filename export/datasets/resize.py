@@ -6,7 +6,10 @@ size, with their masks, as copies; the dataset is not touched.
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,35 +17,33 @@ import cv2
 import numpy as np
 
 from edge.files.pictures import read_picture, write_picture
-from edge.records import UInt8Array
-from edge.terminal import phase, say
+from edge.records import BoolArray, UInt8Array
+from edge.terminal import say
 from export.datasets.category import Category, LabelledPicture
-from export.datasets.masks import read_mask_file
+from export.datasets.ground_truth import read_mask_file
+from export.datasets.verify import Size
 
-Size = tuple[int, int]  # height, width
+_LONGEST_NAME = 200  # bytes
 
 
-def make_uniform(category: Category, copies: Path) -> Category:
+def make_uniform(category: Category, sizes: Mapping[Path, Size], copies: Path) -> Category:
     """The category with every picture of its most common size; others as resized copies below `copies`.
 
+    Args:
+        category: what is on disk.
+        sizes: of every picture, as `check_category` found them.
+        copies: the directory for copies, which need not exist.
+
     Raises:
-        SourceError: a picture cannot be read.
+        SourceError: a picture cannot be read any more.
         PatchlineError: a copy cannot be written.
     """
-    test = [picture.path for picture in category.test]
-    paths = [*category.train, *category.validation, *test]
-    sizes: dict[Path, Size] = {}
-    with phase(f"looking at {category.name}", len(paths)) as done:
-        for number, path in enumerate(paths):
-            height, width = read_picture(path).shape[:2]
-            sizes[path] = (height, width)
-            done(number + 1)
     usual, _ = Counter(sizes.values()).most_common(1)[0]
     odd = [path for path, size in sizes.items() if size != usual]
     if not odd:
         return category
     say(
-        f"{category.name}: {len(odd)} of {len(paths)} pictures are not {usual[1]}×{usual[0]} as most are, "
+        f"{category.name}: {len(odd)} of {len(sizes)} pictures are not {usual[1]}×{usual[0]} as most are, "
         f"such as {odd[0].name} with {sizes[odd[0]][1]}×{sizes[odd[0]][0]}: resized copies are used"
     )
     copied = {path: _copy(path, category.path, copies, usual) for path in odd}
@@ -71,15 +72,30 @@ def _copy(path: Path, root: Path, copies: Path, size: Size) -> Path:
 
 
 def _copy_mask(path: Path, root: Path, copies: Path, size: Size) -> Path:
-    mask = read_mask_file(path).astype(np.uint8) * np.uint8(255)
-    resized = cv2.resize(mask, (size[1], size[0]), interpolation=cv2.INTER_NEAREST_EXACT)
-    return _write(np.asarray(resized, np.uint8), path, root, copies)
+    return _write(_resize_mask(read_mask_file(path), size).astype(np.uint8) * np.uint8(255), path, root, copies)
+
+
+def _resize_mask(mask: BoolArray, size: Size) -> BoolArray:
+    """Nearest, as evaluation does; a defect too thin for that keeps every pixel that it touches."""
+    wanted = (size[1], size[0])
+    resized = cv2.resize(mask.astype(np.uint8), wanted, interpolation=cv2.INTER_NEAREST_EXACT) > 0
+    if mask.any() and not resized.any():
+        resized = cv2.resize(mask.astype(np.float32), wanted, interpolation=cv2.INTER_AREA) > 0
+    return np.asarray(resized)
 
 
 def _write(image: UInt8Array, path: Path, root: Path, copies: Path) -> Path:
     copy = copies / path.relative_to(root)
-    if copy.suffix != ".png":  # lossless, and beside a copy of the same stem
-        copy = copy.with_name(f"{copy.name}.png")
+    if copy.suffix != ".png" or len(os.fsencode(copy.name)) > _LONGEST_NAME:
+        copy = copy.with_name(f"{_shortened(copy.name)}.png")  # lossless, and beside a copy of the same stem
     copy.parent.mkdir(parents=True, exist_ok=True)
     write_picture(copy, image)
     return copy
+
+
+def _shortened(name: str) -> str:
+    """`name`, with room for a suffix in what file systems allow (255 bytes); still a name of its own."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= _LONGEST_NAME:
+        return name
+    return f"{os.fsdecode(encoded[: _LONGEST_NAME - 17])}-{hashlib.sha256(encoded).hexdigest()[:16]}"

@@ -27,8 +27,9 @@ from edge.inspection.options import InspectorOptions
 from edge.records import AnomalyMap, BoolArray, Float32Array, Frame, FrameIdentity, Outcome, StageTimes
 from edge.terminal import phase, say
 from export.datasets.category import GOOD, Category, LabelledPicture
-from export.datasets.masks import read_mask_of
+from export.datasets.ground_truth import read_mask_of
 from export.datasets.resize import make_uniform
+from export.datasets.verify import check_category
 from export.evaluation.ensemble import Ensemble, EnsembleInspection
 from export.evaluation.gallery import Choice, choose_gallery, draw_panel, encode_panel
 from export.evaluation.key import evaluation_key
@@ -106,7 +107,7 @@ def evaluate(category: Category, options: EvaluateOptions) -> CategoryResults:
         say(f"{place}: nothing changed since {kept.created_at}, so these results are kept (remove them to run again)")
         return kept
     copies = place / COPIES
-    category = make_uniform(category, copies)
+    category = make_uniform(category, check_category(category), copies)
     started = time.monotonic()
     judge = _open_judge(_teach_all(category, options, place), options)
     teach_s = time.monotonic() - started

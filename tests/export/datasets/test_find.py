@@ -8,11 +8,10 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import ExportError, SourceError
-from edge.files.pictures import read_picture
-from export.datasets.category import Category, KindSummary, LabelledPicture, Layout
+from edge.errors import ExportError
+from export.datasets.category import Category, KindSummary, Layout
 from export.datasets.find import find_categories
-from export.datasets.masks import read_mask_of
+from export.datasets.ground_truth import read_mask_of
 from export.datasets.verify import verify_dataset
 from tests.places import SHARED
 
@@ -547,35 +546,6 @@ def test_an_object_that_the_table_does_not_name_is_refused(tmp_path: Path) -> No
     (tmp_path / "candle").rename(tmp_path / "cake")
     with pytest.raises(ExportError, match=r"1cls\.csv: no object 'cake'"):
         find_categories(tmp_path / "cake")
-
-
-# ---- masks
-
-
-def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:
-    make_mvtec(tmp_path)
-    draw_mask(tmp_path / "ground_truth" / "dent" / "001_mask.png", slice(0, 2), width=WIDTH + 1)
-    with pytest.raises(ExportError, match=r"001_mask\.png: mask of 9×6 pixels; expected 8×6, as .*001\.png has"):
-        read_mask_of(one(tmp_path).test[4], HEIGHT, WIDTH)
-
-
-def test_a_mask_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
-    make_mvtec(tmp_path)
-    (tmp_path / "ground_truth" / "dent" / "001_mask.png").write_bytes(b"not a picture")
-    with pytest.raises(SourceError, match=r"001_mask\.png"):
-        read_mask_of(one(tmp_path).test[4], HEIGHT, WIDTH)
-
-
-def test_the_rings_around_a_lossy_mask_are_not_defective(tmp_path: Path) -> None:
-    mask = np.zeros((64, 64), np.uint8)
-    mask[16:48, 16:48] = 255
-    cv2.circle(mask, (32, 32), 25, 255, -1)
-    path = tmp_path / "mask.jpg"
-    assert cv2.imwrite(str(path), mask, [cv2.IMWRITE_JPEG_QUALITY, 60])
-    assert ((read_picture(path).max(axis=2) > 0) != (mask > 0)).any()  # the rings
-    read = read_mask_of(LabelledPicture(tmp_path / "picture.png", "dent", (path,)), 64, 64)
-    assert read is not None
-    assert np.array_equal(read, mask > 0)
 
 
 # ---- verify

@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.bundle import read_bundle
-from edge.errors import SourceError
+from edge.errors import ExportError, SourceError
 from edge.files.pictures import read_picture, write_picture
 from edge.inspection.inspector import Inspector
 from edge.inspection.options import InspectorOptions
@@ -21,7 +21,8 @@ from export.conversion.convert import ConvertOptions, convert
 from export.conversion.weights import WeightsChoice
 from export.datasets.category import GOOD, Category
 from export.datasets.find import find_categories
-from export.datasets.masks import read_mask_of
+from export.datasets.ground_truth import read_mask_of
+from export.datasets.verify import verify_dataset
 from export.evaluation.evaluate import BUNDLE, EvaluateOptions, evaluate, evaluate_all, mask_on_map
 from export.evaluation.results import RESULTS, CategoryResults, read_results
 from export.metrics.detection import auroc, pixel_metrics
@@ -225,6 +226,22 @@ def test_a_test_picture_that_was_cut_off_is_named(copied: Path, ir_dir: Path, tm
     (category,) = find_categories(copied)
     with pytest.raises(SourceError, match=r"good/002\.png"):
         evaluate(category, options_for(ir_dir, tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [(FRAME_SIZE, "marks no pixel"), ((192, 255), "mask of 255×192 pixels; expected 256×192")]
+)
+def test_a_mask_that_marks_nothing_or_has_another_size_is_named_before_any_work(
+    copied: Path, ir_dir: Path, tmp_path: Path, size: tuple[int, int], expected: str
+) -> None:
+    write_picture(copied / "ground_truth" / "edge" / "014_mask.png", np.zeros((*size, 3), np.uint8))
+    (category,) = find_categories(copied)
+    with pytest.raises(ExportError, match=rf"edge/014_mask\.png: {expected}") as caught:
+        evaluate(category, options_for(ir_dir, tmp_path / "out"))
+    with pytest.raises(ExportError) as verified:
+        verify_dataset(copied)
+    assert str(caught.value) == str(verified.value)
+    assert not (tmp_path / "out" / "plate" / "bundle").exists()
 
 
 def test_what_was_finished_before_a_failure_is_kept(
