@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,7 +23,7 @@ def with_alpha(colours: npt.NDArray[np.uint8], alpha: npt.NDArray[np.uint8]) -> 
     return np.dstack([colours, colours, colours, alpha])
 
 
-def save(path: Path, pixels: npt.NDArray[np.generic]) -> Path:
+def save(path: Path, pixels: npt.NDArray[Any]) -> Path:
     assert cv2.imwrite(str(path), pixels)
     return path
 
@@ -47,9 +48,7 @@ def marked_by(*masks: Path) -> npt.NDArray[np.bool_]:
         ("transparent_where_black.png", with_alpha(DRAWN * 255, DRAWN * 255)),
     ],
 )
-def test_what_is_not_black_is_defective_at_every_depth(
-    tmp_path: Path, name: str, pixels: npt.NDArray[np.generic]
-) -> None:
+def test_what_is_not_black_is_defective_at_every_depth(tmp_path: Path, name: str, pixels: npt.NDArray[Any]) -> None:
     assert np.array_equal(marked_by(save(tmp_path / name, pixels)), DRAWN > 0)
 
 
@@ -64,7 +63,7 @@ def test_what_is_not_black_is_defective_at_every_depth(
     ],
 )
 def test_a_mask_that_says_nothing_or_two_things_is_refused_by_name(
-    tmp_path: Path, pixels: npt.NDArray[np.generic], message: str
+    tmp_path: Path, pixels: npt.NDArray[Any], message: str
 ) -> None:
     with pytest.raises(ExportError, match=rf"mask\.png: .*{message}"):
         marked_by(save(tmp_path / "mask.png", pixels))
