@@ -16,6 +16,7 @@ import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,8 +30,6 @@ from edge.files.names import shown
 from edge.records import UInt8Array
 
 log = logging.getLogger("patchline.pictures")
-
-UInt16Array = npt.NDArray[np.uint16]
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # A file is read whole before it is decoded; 134 megapixels uncompressed, 24 bit, have 403 MB.
@@ -56,7 +55,7 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         raise SourceError(f"{shown(path)}: {error}") from error
 
 
-def read_as_stored(path: Path) -> UInt8Array | UInt16Array:
+def read_as_stored(path: Path) -> npt.NDArray[Any]:
     """The picture in `path` as it is stored: (height, width, channels) of 8 or 16 bits, transparency as the fourth.
 
     For masks, whose values are numbers and no light.
@@ -147,7 +146,7 @@ def _decode(data: bytes, max_pixels: int, directory: Path) -> UInt8Array:
     return _to_8_bits(image, header.largest_value)
 
 
-def _decode_values(data: bytes, flags: int) -> UInt8Array | UInt16Array:
+def _decode_values(data: bytes, flags: int) -> npt.NDArray[Any]:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
@@ -162,7 +161,7 @@ def _decode_values(data: bytes, flags: int) -> UInt8Array | UInt16Array:
     return image
 
 
-def _to_8_bits(image: UInt8Array | UInt16Array, largest_value: int) -> UInt8Array:
+def _to_8_bits(image: npt.NDArray[Any], largest_value: int) -> UInt8Array:
     """By the rule that this module begins with; `largest_value` is what the file states, or 0."""
     if largest_value not in (0, 255, 65535):
         return np.asarray(cv2.convertScaleAbs(image, alpha=255 / largest_value), np.uint8)
