@@ -173,7 +173,7 @@ def _to_8_bits(image: npt.NDArray[Any], largest_value: int) -> UInt8Array:
             f"16 bits, of which {brightest.bit_length()} are used: no value is above {brightest} of 65535. "
             "Have the camera's 10, 12 or 14 bits scaled to 16, or saved as 8, or as PGM with their largest value"
         )
-    return np.right_shift(image, 8, dtype=np.uint16).astype(np.uint8)
+    return np.asarray(np.right_shift(image, 8, dtype=np.uint16).astype(np.uint8), np.uint8)
 
 
 @functools.lru_cache(maxsize=256)
