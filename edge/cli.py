@@ -25,7 +25,8 @@ from edge.health.logs import set_up_logging
 from edge.inspection.golden import run_golden
 from edge.inspection.inspector import Inspector
 from edge.inspection.options import InspectorOptions
-from edge.line.service import inspector_options, run_service
+from edge.line.check import check_station
+from edge.line.service import run_service
 from edge.protocol.messages import encode, verdict_payload
 from edge.records import Verdict
 from edge.settings.file import load_settings
@@ -66,14 +67,14 @@ ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads; 0: the engine'
 @app.command()
 def run(
     config: ConfigOption = None,
-    check: Annotated[bool, typer.Option("--check", help="Validate settings, bundle and mask, then exit.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="Say all that the start would refuse, without camera and broker; then exit.")
+    ] = False,
 ) -> None:
     """Inspect frames and publish verdicts until the source ends or SIGTERM or SIGINT comes."""
     settings = load_settings(config)
     if check:
-        bundle = read_bundle(settings.bundle)
-        Inspector(bundle, inspector_options(settings))
-        say(f"settings and bundle {bundle.model} are valid")
+        say(f"settings and bundle {check_station(settings)} are valid")
         return
     set_up_logging()
     run_service(settings, _stop_on_signal())

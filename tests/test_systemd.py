@@ -56,6 +56,16 @@ def test_stop_time_out_leaves_time_to_drain() -> None:
     assert float(service["WatchdogSec"]) > ServiceSettings().stall_timeout_s
 
 
+def test_a_service_that_runs_away_leaves_the_machine_alive_and_as_many_threads_as_may_be_set() -> None:
+    from edge.settings.values import MOST_THREADS
+
+    service = read_unit()["Service"]
+    assert 0 < int(service["MemoryHigh"].rstrip("%")) < int(service["MemoryMax"].rstrip("%")) < 100
+    assert service["Restart"] == "on-failure"  # which a kill for want of memory is
+    # OpenVINO starts two threads for each that it is given; others are some dozens.
+    assert int(service["TasksMax"]) >= 3 * MOST_THREADS + 100
+
+
 def test_what_the_engines_need_is_not_taken_from_them() -> None:
     service = read_unit()["Service"]
     assert "MemoryDenyWriteExecute" not in service
