@@ -28,7 +28,16 @@ from paho.mqtt.properties import Properties
 
 from demo.broker import HOST, EmbeddedBroker, free_port
 
-__all__ = ["HOST", "Certificates", "EmbeddedBroker", "Mosquitto", "Received", "RecordingBroker", "Subscriber"]
+__all__ = [
+    "HOST",
+    "Certificates",
+    "Doorkeeper",
+    "EmbeddedBroker",
+    "Mosquitto",
+    "Received",
+    "RecordingBroker",
+    "Subscriber",
+]
 
 PATIENCE_S = 20.0
 
@@ -168,6 +177,51 @@ class Mosquitto:
         except OSError:
             return False
         return True
+
+
+class Doorkeeper:
+    """Stands before a broker, shows all that clients send, and passes it on or closes the door on them.
+
+    Args:
+        port: of the broker on loopback.
+        admit: called with bytes before the broker gets them; False: it never does, and the connection ends.
+    """
+
+    def __init__(self, port: int, admit: Callable[[bytes], bool]) -> None:
+        self._target = port
+        self._admit = admit
+        self._listener = socket.create_server((HOST, 0))
+        self.port = int(self._listener.getsockname()[1])
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._threads[0].join()
+        self._listener.close()
+        for thread in self._threads[1:]:
+            thread.join()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                self._threads.append(threading.Thread(target=self._carry, args=(client,)))
+                self._threads[-1].start()
+
+    def _carry(self, client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError), socket.create_connection((HOST, self._target)) as broker:
+            while True:
+                for source in select.select([client, broker], [], [])[0]:
+                    data = source.recv(65_536)
+                    if not data or (source is client and not self._admit(data)):
+                        return
+                    (broker if source is client else client).sendall(data)
 
 
 Broker = Mosquitto | EmbeddedBroker

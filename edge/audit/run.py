@@ -9,14 +9,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import random
 import re
 import secrets
 import ssl
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,27 +25,47 @@ from paho.mqtt.reasoncodes import ReasonCode
 from rich.console import Console
 from rich.live import Live
 
-from edge.audit.connection import Goodbye, Session, Subscribed, Subscription, Welcome
 from edge.audit.ledger import Expectation, Ledger
 from edge.audit.messages import BASE_LEVELS, CROP_SUFFIX, SUFFIXES, Heard
 from edge.audit.report import Report, live_table, make_report, status_line
 from edge.audit.store import LedgerFile
 from edge.errors import DeliveryError, SettingsError
 from edge.files.atomic import write_file
-from edge.publishers.mqtt.credentials import explain, read_password, tls_context
+from edge.publishers.mqtt import reasons
+from edge.publishers.mqtt.connection import (
+    Connack,
+    Connection,
+    Disconnected,
+    Event,
+    Introduction,
+    Received,
+    Suback,
+)
+from edge.publishers.mqtt.credentials import read_password, tls_context
+from edge.publishers.mqtt.reconnect import keep_connected
+from edge.publishers.mqtt.reporter import STABLE_S
+from edge.publishers.mqtt.words import explain, explain_silence, name_reason, with_advice
 from edge.settings.tree import Settings
 from edge.settings.values import TOPIC_LEVEL
 from edge.terminal import say
 
 _TICK_S = 0.2  # longest wait for the network without a look at whether to stop
 _TABLE_INTERVAL_S = 0.5
-_FIRST_DELAY_S = 0.25
-_LONGEST_DELAY_S = 15.0
-_STABLE_S = 10.0  # a connection that lasted this long starts the back-off anew
 _PASSING_SESSION_S = 600  # how long an audit without a name of its own may be cut off and lose nothing
-# Reason codes of MQTT 5, section 2.4, that waiting does not mend.
-_FINAL = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
-_SESSION_TAKEN_OVER = 0x8E
+_MAX_PACKET_BYTES = 2 * 2**20  # crops have 1 MB at the most
+_RECEIVE_MAXIMUM = 1000  # messages that the broker sends before it waits for us
+_MOST_PACKETS = 500  # read in one turn, so that acknowledging and showing are not put off for ever
+# What waiting does not mend.
+_FINAL = frozenset(
+    {
+        reasons.UNSUPPORTED_PROTOCOL,
+        reasons.CLIENT_ID_INVALID,
+        reasons.BAD_PASSWORD,
+        reasons.NOT_AUTHORIZED,
+        reasons.BANNED,
+        reasons.BAD_AUTHENTICATION_METHOD,
+    }
+)
 _GRANTED_QOS_1 = 1
 
 
@@ -77,8 +96,10 @@ def run_audit(settings: Settings, options: AuditOptions, stop: threading.Event) 
     tls_context(settings.mqtt)
     with contextlib.ExitStack() as resources:
         store = None if options.ledger is None else resources.enter_context(LedgerFile(options.ledger))
-        audit = _Audit(settings, options, store, _topic(settings, options, store), _session(settings, options, store))
-        audit.listen(stop, resources.enter_context(_view(options.interval_s)))
+        topic, session = _topic(settings, options, store), _session(settings, options, store)
+        view = resources.enter_context(_view(options.interval_s))
+        audit = _Audit(settings, options, store, topic=topic, session=session, stop=stop, view=view)
+        audit.listen()
         return audit.report()
 
 
@@ -95,6 +116,15 @@ def write_report(report: Report, path: Path) -> None:
         raise SettingsError(f"--json {path}: cannot be written ({error.strerror})") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Whose messages the broker keeps, and for how long after the connection ended."""
+
+    client_id: str
+    expiry_s: int
+    lasting: bool  # False: the session ends when the audit takes leave
+
+
 class _View(Protocol):
     def __call__(self, ledger: Ledger) -> None: ...
 
@@ -102,11 +132,23 @@ class _View(Protocol):
 class _Audit:
     """One run. Belongs to one thread."""
 
+    packets = _MOST_PACKETS
+
     def __init__(
-        self, settings: Settings, options: AuditOptions, store: LedgerFile | None, topic: str, session: Session
+        self,
+        settings: Settings,
+        options: AuditOptions,
+        store: LedgerFile | None,
+        *,
+        topic: str,
+        session: Session,
+        stop: threading.Event,
+        view: _View,
     ) -> None:
         expectation = Expectation(options.from_seq, options.until_seq, options.crops)
         suffixes = (*SUFFIXES, CROP_SUFFIX) if options.crops else SUFFIXES
+        self._stop = stop
+        self._view = view
         self._settings = settings.mqtt
         self._store = store
         self._session = session
@@ -117,19 +159,30 @@ class _Audit:
         self._ends_at_s = None if options.for_s is None else time.monotonic() + options.for_s
         self._welcomed_at_s: float | None = None  # monotonic; None: not yet in this run
         self._resumed_at_s: float | None = None  # wall clock; None: the connection began without a session
+        self._useless = False  # this connection
         self._said = ""
 
-    def listen(self, stop: threading.Event, view: _View) -> None:
-        delay_s = _FIRST_DELAY_S
-        while not self._over(stop):
-            began_at_s = time.monotonic()
-            self._connect_once(stop, view)
-            if time.monotonic() - began_at_s > _STABLE_S:
-                delay_s = _FIRST_DELAY_S
-            if not self._over(stop):
-                stop.wait(self._time_left(delay_s * random.uniform(0.5, 1.0)))  # noqa: S311 — spreads load only
-                delay_s = min(2 * delay_s, _LONGEST_DELAY_S)
-        view(self._ledger)
+    def listen(self) -> None:
+        """Until it is over.
+
+        Raises:
+            DeliveryError: the broker refuses us for a reason that waiting does not mend.
+            PatchlineError: the ledger cannot be written any more.
+        """
+        keep_connected(self, self)
+        self._view(self._ledger)
+
+    # When it is over: see `reconnect.Ending`.
+
+    def is_set(self) -> bool:
+        """Everything is there, the time is over, or somebody said so."""
+        out_of_time = self._ends_at_s is not None and time.monotonic() >= self._ends_at_s
+        return self._stop.is_set() or out_of_time or self._ledger.complete
+
+    def wait(self, timeout: float) -> bool:
+        """Up to so many seconds."""
+        self._stop.wait(self._time_left(timeout))
+        return self.is_set()
 
     def report(self) -> Report:
         return make_report(
@@ -141,86 +194,117 @@ class _Audit:
             ended=_now(),
         )
 
-    def _connect_once(self, stop: threading.Event, view: _View) -> None:
-        try:
-            connection = Subscription(self._settings, self._session, self._filters)
-        except (OSError, ValueError) as error:
-            if isinstance(error, ssl.SSLCertVerificationError) and self._welcomed_at_s is None:
-                raise DeliveryError(f"{self._address}: {explain(error)}; is mqtt.ca_file the right one?") from error
-            self._say(f"cannot connect: {explain(error)}")
-            return
-        try:
-            while connection.turn(self._time_left(_TICK_S)):
-                self._take_events(connection)
-                view(self._ledger)
-                if self._over(stop):
-                    connection.leave()
-                    return
-            self._take_events(connection)
-        finally:
-            connection.cut()
+    # What is heard: see `reconnect.Speaker`.
 
-    def _take_events(self, connection: Subscription) -> None:
-        heard: list[Heard] = []
-        for event in connection.take_events():
+    def connect(self) -> Connection:
+        """Never a clean start: the session is looked for, and the broker says whether it was there."""
+        introduction = Introduction(
+            self._session.client_id,
+            clean_start=False,
+            session_expiry_s=self._session.expiry_s,
+            manual_ack=True,
+            max_packet_bytes=_MAX_PACKET_BYTES,
+            receive_maximum=_RECEIVE_MAXIMUM,
+        )
+        return Connection(self._settings, introduction)
+
+    def take(self, events: Sequence[Event], connection: Connection) -> None:
+        """A message is acknowledged when it is on disk, and not when it was received."""
+        received: list[Received] = []
+        for event in events:
             match event:
-                case Heard():
-                    self._ledger.take(event, self._resumed_at_s)
-                    heard.append(event)
-                case Welcome():
-                    self._take_welcome(event)
-                case Subscribed():
+                case Received():
+                    self._ledger.take(_heard(event), self._resumed_at_s)
+                    received.append(event)
+                case Connack():
+                    self._greet(event, connection)
+                case Suback():
                     self._check_granted(event)
-                case Goodbye():
-                    self._take_goodbye(event)
-        if heard and self._store is not None:
+                case Disconnected():
+                    self._part(event)
+        if received and self._store is not None:
             self._store.commit(self._ledger)
-        for message in heard:
+        for message in received:
             connection.acknowledge(message)
+        self._view(self._ledger)
 
-    def _take_welcome(self, welcome: Welcome) -> None:
-        if welcome.reason.is_failure:
-            self._refuse(f"the broker refuses us: {_name(welcome.reason)}", welcome.reason)
+    def work(self, connection: Connection) -> bool:
+        """False: it is over, or this connection is of no use."""
+        if self._useless:
+            return False
+        if self.is_set():
+            connection.disconnect(self._session.expiry_s if self._session.lasting else 0)
+            return False
+        return True
+
+    def patience_s(self) -> float:
+        """Not beyond the end."""
+        return self._time_left(_TICK_S)
+
+    def part(self) -> None:
+        """The broker is away."""
+        self._useless = False
+
+    def complain(self, error: SettingsError | OSError | ValueError) -> None:
+        """There is no connection.
+
+        Raises:
+            DeliveryError: at the first one, and waiting does not mend it.
+        """
+        if isinstance(error, ssl.SSLCertVerificationError) and self._welcomed_at_s is None:
+            raise DeliveryError(f"{self._address}: {explain(error)}; is mqtt.ca_file the right one?") from error
+        self._say(f"cannot connect: {explain(error, tls=self._settings.tls)}")
+
+    def _greet(self, connack: Connack, connection: Connection) -> None:
+        if connack.reason.is_failure:
+            self._refuse(connack.reason)
             return
         self._welcomed_at_s = time.monotonic()
-        self._resumed_at_s = time.time() if welcome.session_present else None
-        if self._ledger.counts["connections"] and not welcome.session_present:
+        self._resumed_at_s = time.time() if connack.session_present else None
+        if self._ledger.counts["connections"] and not connack.session_present:
             self._ledger.interrupt()
         self._ledger.counts["connections"] += 1
         if self._store is not None:
             self._store.commit(self._ledger)
-        kept = "the session was kept" if welcome.session_present else "no session was kept"
+        connection.subscribe(self._filters)
+        kept = "the session was kept" if connack.session_present else "no session was kept"
         self._say(f"listening to {', '.join(self._filters)} ({kept})")
 
-    def _check_granted(self, subscribed: Subscribed) -> None:
-        for topic, reason in zip(self._filters, subscribed.reasons, strict=True):
+    def _check_granted(self, answer: Suback) -> None:
+        for topic, reason in zip(self._filters, answer.reasons, strict=False):
             if reason.is_failure or reason.value < _GRANTED_QOS_1:
                 raise DeliveryError(
-                    f"{self._address}: {topic}: expected a subscription at QoS 1, got {_name(reason)}; "
+                    f"{self._address}: {topic}: expected a subscription at QoS 1, got {name_reason(reason)}; "
                     "may this user read that topic?"
                 )
+        if len(answer.reasons) != len(self._filters):
+            self._useless = True
+            self._say("the broker breaks the protocol: it answers another subscription than ours; connecting again")
 
-    def _take_goodbye(self, goodbye: Goodbye) -> None:
-        if goodbye.from_broker and goodbye.reason.value == _SESSION_TAKEN_OVER:
+    def _part(self, end: Disconnected) -> None:
+        if end.from_broker and end.reason.value == reasons.SESSION_TAKEN_OVER:
             raise DeliveryError(
                 f"{self._address}: another client uses the session {self._session.client_id}: "
                 "give each audit its own --client-id and --ledger"
             )
-        # Not every broker says so.
-        hint = f"; does another client use the session {self._session.client_id}?" if self._is_young() else ""
-        self._say(f"connection lost: {goodbye.reason}{hint}")
+        if end.violation:
+            self._say(f"the broker breaks the protocol: {end.violation}; connecting again")
+        elif not end.answered:
+            self._say(explain_silence(end.reason, tls=self._settings.tls))
+        elif not self._useless:
+            # Not every broker says so.
+            hint = f"; does another client use the session {self._session.client_id}?" if self._is_young() else ""
+            self._say(f"connection lost: {end.reason}{hint}")
 
-    def _refuse(self, problem: str, reason: ReasonCode) -> None:
+    def _refuse(self, reason: ReasonCode) -> None:
+        problem = f"the broker refuses us: {with_advice(reason)}"
         if self._welcomed_at_s is None and reason.value in _FINAL:
-            raise DeliveryError(f"{self._address}: {problem}; are user, password and certificate right?")
+            raise DeliveryError(f"{self._address}: {problem}")
+        self._useless = True
         self._say(problem)
 
     def _is_young(self) -> bool:
-        return self._welcomed_at_s is not None and time.monotonic() - self._welcomed_at_s < _STABLE_S
-
-    def _over(self, stop: threading.Event) -> bool:
-        out_of_time = self._ends_at_s is not None and time.monotonic() >= self._ends_at_s
-        return stop.is_set() or out_of_time or self._ledger.complete
+        return self._welcomed_at_s is not None and time.monotonic() - self._welcomed_at_s < STABLE_S
 
     def _time_left(self, at_most_s: float) -> float:
         if self._ends_at_s is None:
@@ -272,8 +356,16 @@ def _session(settings: Settings, options: AuditOptions, store: LedgerFile | None
     return Session(passing, _PASSING_SESSION_S, lasting=False)
 
 
-def _name(reason: ReasonCode) -> str:
-    return f"{reason} (0x{reason.value:02X})"
+def _heard(received: Received) -> Heard:
+    return Heard(
+        topic=received.topic,
+        payload=received.payload,
+        received_at_s=received.received_at_s,
+        redelivered=received.redelivered,
+        retained=received.retained,
+        packet_id=received.packet_id,
+        user_properties=received.user_properties,
+    )
 
 
 def _now() -> str:

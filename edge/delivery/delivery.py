@@ -70,7 +70,8 @@ class Delivery:
 
         self._direct_epoch = int(time.time()) if outbox is None else 0  # 0: none yet
         self._direct_seq = 0
-        self._directly = threading.Lock()  # guards the next one
+        self._directly = threading.Lock()  # guards the next two
+        self._direct_owed = 0  # of those, not answered yet
         self._direct_messages = 0  # handed to the broker without the disk
         self._crops_dropped = 0
         self._lost_explained = 0
@@ -149,13 +150,20 @@ class Delivery:
     def _send_directly(self, message: Message) -> bool:
         if self._publisher is None:
             return True
-        taken = self._publisher.send(message, _POLL_S)
-        self._count_direct(taken)
+        return self._send_and_count(self._publisher, message, _POLL_S)
+
+    def _send_and_count(self, publisher: MqttPublisher, message: Message, timeout_s: float) -> bool:
+        with self._directly:
+            self._direct_owed += 1
+        taken = publisher.send(message, timeout_s, self._take_answer)
+        with self._directly:
+            self._direct_messages += taken
+            self._direct_owed -= not taken
         return taken
 
-    def _count_direct(self, messages: int) -> None:
+    def _take_answer(self, _reason_code: int) -> None:
         with self._directly:
-            self._direct_messages += messages
+            self._direct_owed -= 1
 
     def _epoch_for_memory(self) -> int:
         if self._direct_epoch == 0 and self._outbox is not None:
@@ -238,9 +246,7 @@ class Delivery:
             with contextlib.suppress(OutboxError):
                 self._outbox.append_message(message)
                 return True
-        taken = self._publisher.send(message, 0)
-        self._count_direct(taken)
-        return taken
+        return self._send_and_count(self._publisher, message, 0)
 
     def conditions(self) -> Conditions:
         """What alarms are judged by, as far as it is known here."""
@@ -292,13 +298,13 @@ class Delivery:
             return 0
         if self._pump is not None:
             self._pump.flush(timeout_s)
-        is_direct = self._pump is None or self._direct_messages > self._pump.strangers
-        flushed = not is_direct or self._publisher.flush(max(0.0, deadline_s - monotonic()))
+        if self._direct_owed:
+            self._publisher.flush(max(0.0, deadline_s - monotonic()))
         if self._pump is not None:
             self._pump.close(max(0.0, deadline_s - monotonic()))
         if (stored := self._look()) is not None and stored.pending:
             log.info("messages wait on disk for the next start", extra={"fields": {"messages": stored.pending}})
-        return 0 if flushed else self._direct_messages - self._answered(self._publisher)
+        return self._direct_owed
 
     def close(self) -> None:
         """Say goodbye to the broker."""
@@ -307,13 +313,6 @@ class Delivery:
         for connection in (self._publisher, self._hosts):
             if connection is not None:
                 connection.close(_CLOSE_S)
-
-    def _answered(self, publisher: MqttPublisher) -> int:
-        """Messages handed over directly that are settled."""
-        if self._pump is not None:
-            return self._pump.strangers
-        counters = publisher.counters
-        return counters.acknowledged + counters.rejected + counters.oversize
 
     def _look(self) -> OutboxStatistics | None:
         if self._outbox is not None:

@@ -9,6 +9,7 @@ there.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import queue
 import threading
@@ -22,10 +23,10 @@ from edge.errors import OutboxError
 from edge.health.supervision import Heartbeat
 from edge.protocol.messages import announces_crop, last_message, mark_backlog, tombstone_message, without_crop
 from edge.protocol.topics import StationTopics
-from edge.publishers.base import Receipt
-from edge.publishers.mqtt.connection import packet_bytes
-from edge.publishers.mqtt.publisher import Link, MqttPublisher
-from edge.publishers.mqtt.reasons import OF_ONE_MESSAGE
+from edge.publishers.mqtt.packets import packet_bytes
+from edge.publishers.mqtt.publisher import MqttPublisher
+from edge.publishers.mqtt.reasons import FAILURE, OF_ONE_MESSAGE
+from edge.publishers.mqtt.traffic import Link
 from edge.records import Message, Values
 from edge.settings.sections import MqttSettings, OutboxSettings
 
@@ -41,7 +42,7 @@ MAX_TOMBSTONES = 1000  # as many as an outbox has
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class _Sent:
-    """What the publisher took: a row or a tombstone."""
+    """The ticket of what the publisher took, which comes back with the answer: a row or a tombstone."""
 
     message: Message
     row_id: int = 0  # 0: a tombstone
@@ -70,14 +71,14 @@ class Pump:
         self._settings = settings
         self._window = mqtt.window
         self._publish_last = mqtt.publish_last
-        self._receipts: queue.SimpleQueue[Receipt] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[_Sent, int]] = queue.SimpleQueue()  # tickets and reason codes
         self._awake = threading.Event()
         self._closing = threading.Event()
         self._close_by_s = 0.0
 
         self._lineup = self._new_lineup()  # the pump's thread only, as all of these
         self._link_number = 0
-        self._sent: dict[int, _Sent] = {}  # by the identity of the message
+        self._sent: set[_Sent] = set()
         self._accepted: list[int] = []  # rows to be settled
         self._accepted_stones: list[int] = []  # tombstones to be settled
         self._refused: list[tuple[int, int]] = []  # rows to be buried, with reason codes
@@ -94,11 +95,10 @@ class Pump:
         self._on_delivered: Callable[[int], None] = _ignore
         self._delivered = 0  # read by other threads
         self._buried = 0
-        self._strangers = 0
         self._refused_stones = 0
         self._reported = (monotonic(), 0)
 
-        self.publisher = MqttPublisher(mqtt, topics, self._take_receipt)
+        self.publisher = MqttPublisher(mqtt, topics)
         self._thread = threading.Thread(target=self._run, name="pump", daemon=True)
 
     def start(self, on_delivered: Callable[[int], None]) -> None:
@@ -110,11 +110,6 @@ class Pump:
     def alive(self) -> bool:
         """The thread is running."""
         return self._thread.is_alive()
-
-    @property
-    def strangers(self) -> int:
-        """Receipts for messages that others gave to `publisher`."""
-        return self._strangers
 
     def wake(self) -> None:
         """There is something new in the outbox."""
@@ -162,8 +157,8 @@ class Pump:
 
     # The network thread.
 
-    def _take_receipt(self, receipt: Receipt) -> None:
-        self._receipts.put(receipt)
+    def _take_answer(self, sent: _Sent, reason_code: int) -> None:
+        self._answers.put((sent, reason_code))
         self._awake.set()
 
     # The pump's thread.
@@ -224,19 +219,16 @@ class Pump:
     def _collect(self) -> None:
         while True:
             try:
-                receipt = self._receipts.get_nowait()
+                sent, reason_code = self._answers.get_nowait()
             except queue.Empty:
                 return
-            sent = self._sent.pop(id(receipt.message), None)
-            if sent is None:
-                self._strangers += 1
-                continue
+            self._sent.discard(sent)
             if not self._answered:
                 self._settle_at_s = monotonic() + SETTLE_AFTER_S
-            if receipt.accepted:
+            if reason_code < FAILURE:
                 self._accept(sent)
             else:
-                self._refuse(sent, receipt.reason_code)
+                self._refuse(sent, reason_code)
 
     def _accept(self, sent: _Sent) -> None:
         self._delivered += 1
@@ -304,8 +296,7 @@ class Pump:
         if turn is None:
             return False
         message = self._prepare(turn, link)
-        sent = _Sent(message, row_id=turn.entry.row_id, is_verdict=turn.entry.kind is Kind.VERDICT)
-        if not self._send(message, sent):
+        if not self._send(_Sent(message, row_id=turn.entry.row_id, is_verdict=turn.entry.kind is Kind.VERDICT)):
             return False
         self._outstanding.add(turn.entry.row_id)
         self._lineup.take(turn)
@@ -315,7 +306,7 @@ class Pump:
         self._lineup.begin_connection(self._outstanding)
         self._refused_topics.clear()
         self._stones.clear()
-        self._stones_taken = {sent.tombstone_id for sent in self._sent.values()} | {*self._accepted_stones}
+        self._stones_taken = {sent.tombstone_id for sent in self._sent} | {*self._accepted_stones}
         self._refused_stones = 0
         self._look_for_stones_at_s = 0.0
 
@@ -336,18 +327,18 @@ class Pump:
             count=stone.count,
             reason="evicted",
         )
-        if not self._send(message, _Sent(message, tombstone_id=stone.tombstone_id)):
+        if not self._send(_Sent(message, tombstone_id=stone.tombstone_id)):
             return False
         self._stones_taken.add(stone.tombstone_id)
         self._stones.pop()
         return True
 
-    def _send(self, message: Message, sent: _Sent) -> bool:
+    def _send(self, sent: _Sent) -> bool:
         # Entered before it goes: the answer may come at once.
-        self._sent[id(message)] = sent
-        taken = self.publisher.send(message, TICK_S)
+        self._sent.add(sent)
+        taken = self.publisher.send(sent.message, TICK_S, functools.partial(self._take_answer, sent))
         if not taken:
-            del self._sent[id(message)]
+            self._sent.discard(sent)
         return taken
 
     def _prepare(self, turn: Turn, link: Link) -> Message:

@@ -1,11 +1,14 @@
-"""What a publisher offers, and the receipt that it gives."""
+"""What a publisher offers."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol
 
 from edge.records import Message
+
+# Told once what became of a message, by a reason code of MQTT 5, on the publisher's thread: it must not wait.
+OnAnswer = Callable[[int], None]
 
 
 class Publisher(Protocol):
@@ -39,16 +42,3 @@ class Publisher(Protocol):
     def close(self, timeout_s: float) -> None:
         """Deliver what was taken for up to `timeout_s` seconds, then release everything. May be called twice."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """What became of a message that `send` took: final, one for each."""
-
-    message: Message  # the very object that was sent
-    reason_code: int  # of MQTT 5; below 0x80: the broker has it
-
-    @property
-    def accepted(self) -> bool:
-        """True: the broker has it."""
-        return self.reason_code < 0x80

@@ -1,4 +1,5 @@
-"""MQTT 5: `window` says what is under way (pure), `connection` is one, `publisher` holds one after the other.
+"""MQTT: `connection` is one, of whoever needs one; `reconnect` holds one after the other; `reporter` tells of them.
 
-`driven`, `keeping` and `credentials` are what Sparkplug and the audit need as well.
+A station's own: `window` is what is under way (pure), `traffic` shares it between threads, `station` speaks, and
+`publisher` is what the rest of the program uses.
 """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from edge.errors import SettingsError
 from edge.files.given import read_secret, refuse_irregular, refuse_public
+from edge.publishers.mqtt.words import explain
 from edge.settings.paths import CREDENTIALS
 from edge.settings.sections import MqttSettings
 
@@ -51,15 +52,6 @@ def tls_context(settings: MqttSettings) -> ssl.SSLContext | None:
                 f"cannot be used ({explain(error)}); expected a PEM certificate and its unencrypted PEM key"
             ) from error
     return context
-
-
-def explain(error: Exception) -> str:
-    """What went wrong, for people."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the broker's certificate is refused: {error.verify_message}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error)
 
 
 def _refuse_strangers(certificate: Path, key: Path | None) -> None:

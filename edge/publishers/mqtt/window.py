@@ -4,6 +4,10 @@ They are sent in order of arrival. What is unanswered when a connection ends is 
 oldest first, and one at a time, because one of them may be what ended it: brokers close the connection on a
 packet that is too large for a limit they never announced, and a message sent again would do it for ever.
 
+Only size explains that. A small message is never given up because connections end, however many: a broker may die
+whenever it gets one, by accident or by a fault of its own, and come back. A large one is, and later where the broker
+has taken one as large before.
+
 A broker that owes an answer has not ended anything: when we end the connection because of that, no message is blamed,
 however often it happens, for a verdict must not be given up because its broker's disk stood still. Nor are they then
 sent one at a time: the one that is never answered would hold up all the others.
@@ -14,9 +18,12 @@ from __future__ import annotations
 from bisect import insort
 from dataclasses import dataclass
 
+from edge.publishers.base import OnAnswer
 from edge.records import Message
 
-MAX_STRIKES = 3  # connections that may end while one message alone is unanswered
+SMALL_BYTES = 2048  # of a packet that every broker takes: verdict, alarm and tombstone have 1.3 KB at the most
+MAX_STRIKES = 3  # connections that may end while one large message alone is unanswered
+MAX_STRIKES_PROVEN = 12  # the same where the broker has taken one as large: it takes minutes until then
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +32,8 @@ class Held:
 
     number: int  # order of arrival, from 1
     message: Message
+    size: int = 0  # of the whole packet, bytes
+    on_answer: OnAnswer | None = None
     announcement: bool = False  # our own `/status`, an answer to a command: belongs to one connection
     packet_id: int | None = None  # once it is handed over
     suspect: bool = False  # was unanswered when a connection ended
@@ -42,6 +51,7 @@ class Window:
         self._arrivals = 0
         self._oldest: Held | None = None  # in flight, when `owed_s` was called last
         self._oldest_since_s = 0.0
+        self._proven_bytes = SMALL_BYTES  # the broker takes packets of this size
 
     def __len__(self) -> int:
         """Messages that are not settled."""
@@ -57,14 +67,14 @@ class Window:
         """There is no room for another message."""
         return len(self) >= self.limit
 
-    def add(self, message: Message) -> None:
-        """Behind everything that arrived before."""
+    def add(self, message: Message, size: int, on_answer: OnAnswer | None = None) -> None:
+        """Behind everything that arrived before; `size` is that of the packet in bytes."""
         self._arrivals += 1
-        self._waiting.append(Held(self._arrivals, message))
+        self._waiting.append(Held(self._arrivals, message, size, on_answer))
 
-    def announce(self, message: Message) -> None:
+    def announce(self, message: Message, size: int) -> None:
         """Before everything else that waits; forgotten when the connection ends."""
-        self._waiting.insert(self.announced, Held(0, message, announcement=True))
+        self._waiting.insert(self.announced, Held(0, message, size, announcement=True))
 
     def next(self) -> Held | None:
         """The message to hand over now, in flight from here on; None: nothing waits, or the limit is reached."""
@@ -78,9 +88,11 @@ class Window:
         """The message in flight under `packet_id`."""
         return next((held for held in self._in_flight if held.packet_id == packet_id), None)
 
-    def settle(self, held: Held) -> None:
+    def settle(self, held: Held, *, accepted: bool = True) -> None:
         """`held`, in flight, has its final answer."""
         self._in_flight.remove(held)
+        if accepted:
+            self._proven_bytes = max(self._proven_bytes, held.size)
 
     def put_back(self, held: Held) -> None:
         """`held`, in flight, is to be sent again, in its old place."""
@@ -114,7 +126,7 @@ class Window:
         """Everything in flight waits again.
 
         Returns:
-            The message that has now ended `MAX_STRIKES` connections alone: settled, it is not sent again.
+            The large message that has now ended so many connections alone: settled, it is not sent again.
         """
         messages = [held for held in self._in_flight if not held.announcement]
         culprit = self._strike(messages[0]) if len(self._in_flight) == len(messages) == 1 else None
@@ -133,7 +145,10 @@ class Window:
     def _strike(self, alone: Held) -> Held | None:
         # A suspect is sent when the announcement has been answered, so this connection did work before.
         alone.strikes += alone.suspect
-        return alone if alone.strikes >= MAX_STRIKES else None
+        return alone if alone.size > SMALL_BYTES and alone.strikes >= self._patience(alone) else None
+
+    def _patience(self, alone: Held) -> int:
+        return MAX_STRIKES if alone.size > self._proven_bytes else MAX_STRIKES_PROVEN
 
     def _queue(self, held: Held) -> None:
         held.packet_id = None

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import DeliveryError
-from edge.publishers.base import Publisher, Receipt
+from edge.publishers.base import Publisher
 from edge.publishers.jsonl import JsonLinesPublisher
 from edge.records import Message
 
@@ -64,8 +64,3 @@ def test_closing_leaves_the_stream_to_its_owner() -> None:
     publisher.close(timeout_s=0)
     publisher.close(timeout_s=0)
     assert not stream.closed
-
-
-@pytest.mark.parametrize(("code", "accepted"), [(0x00, True), (0x10, True), (0x80, False), (0x97, False)])
-def test_a_receipt_is_good_below_0x80(code: int, *, accepted: bool) -> None:
-    assert Receipt(VERDICT, code).accepted is accepted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
@@ -20,7 +21,6 @@ from edge.protocol.commands import Answer, Reader, Request
 from edge.protocol.messages import crop_messages, health_message, status_message, verdict_message
 from edge.protocol.topics import StationTopics
 from edge.protocol.topics import Status as StationStatus
-from edge.publishers.base import Receipt
 from edge.publishers.mqtt.publisher import MqttPublisher
 from edge.publishers.mqtt.reasons import NOT_AUTHORIZED
 from edge.records import Message
@@ -128,10 +128,7 @@ class Listener:
 def test_a_station_writes_its_own_topics_and_is_refused_elsewhere(
     broker: ExampleBroker, certificates: Certificates, tmp_path: Path, context: ssl.SSLContext
 ) -> None:
-    receipts: dict[str, int] = {}
-
-    def note(receipt: Receipt) -> None:
-        receipts[receipt.message.topic] = receipt.reason_code
+    codes: dict[str, int] = {}
 
     verdict = verdict_message(TOPICS, VERDICT, 0, 1)
     own = [verdict, *crop_messages(TOPICS, VERDICT, 0, 1), Message(TOPICS.alarm("x"), b"{}", 1, retain=True)]
@@ -142,12 +139,12 @@ def test_a_station_writes_its_own_topics_and_is_refused_elsewhere(
         Message("spBv1.0/x", b"", 1),
     ]
     subscriber = Listener(broker, "reader", context, "patchline/#")
-    with MqttPublisher(settings(broker, certificates, tmp_path), TOPICS, note) as publisher:
+    with MqttPublisher(settings(broker, certificates, tmp_path), TOPICS) as publisher:
         for message in [*own, *foreign, health_message(TOPICS, {"fps": 1.0})]:
-            assert publisher.send(message, PATIENCE_S)
+            assert publisher.send(message, PATIENCE_S, functools.partial(codes.__setitem__, message.topic))
         assert publisher.flush(PATIENCE_S)
-    assert {topic: code for topic, code in receipts.items() if code < 0x80}.keys() == {one.topic for one in own}
-    assert {receipts[message.topic] for message in foreign} == {NOT_AUTHORIZED}
+    assert {topic: code for topic, code in codes.items() if code < 0x80}.keys() == {one.topic for one in own}
+    assert {codes[message.topic] for message in foreign} == {NOT_AUTHORIZED}
     wait_until(lambda: subscriber.topics().count(TOPICS.status) == 2, "online and stopped arrive")
     subscriber.close()
     assert {TOPICS.verdict, TOPICS.crop(0), TOPICS.alarm("x"), TOPICS.health} <= set(subscriber.topics())

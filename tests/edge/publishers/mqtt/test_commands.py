@@ -12,7 +12,8 @@ import pytest
 from benchmarks.rig.brokers import PATIENCE_S, Broker, Mosquitto, RecordingBroker, wait_until
 from edge.protocol.commands import Answer, Reader, Request
 from edge.protocol.messages import verdict_message
-from edge.publishers.mqtt.publisher import MAX_REPLIES, MqttPublisher
+from edge.publishers.mqtt.publisher import MqttPublisher
+from edge.publishers.mqtt.traffic import MAX_REPLIES
 from edge.settings.sections import CommandSettings, MqttSettings
 from tests.clients import Requester
 from tests.edge.publishers.mqtt.test_publisher import TOPICS, VERDICT, settings_for

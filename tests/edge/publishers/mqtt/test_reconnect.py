@@ -3,17 +3,26 @@ from __future__ import annotations
 import logging
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 
-from edge.errors import SettingsError
-from edge.publishers.mqtt.reconnect import FIRST_DELAY_S, LONGEST_DELAY_S, Wakeup, jittered, keep_connected
+from edge.errors import DeliveryError, SettingsError
+from edge.publishers.mqtt.connection import Connection, Event
+from edge.publishers.mqtt.reconnect import (
+    FIRST_DELAY_S,
+    LONGEST_DELAY_S,
+    BackOff,
+    ConnectionThread,
+    Wakeup,
+    keep_connected,
+)
+from tests.brokers import wait_until
 
-LOG = logging.getLogger("test.keeping")
+LOG = logging.getLogger("test.reconnect")
 
 
-class Closing(threading.Event):
+class Ending(threading.Event):
     """Waits no time at all, remembers for how long it should have, and is set after so many waits."""
 
     def __init__(self, rounds: int) -> None:
@@ -28,63 +37,84 @@ class Closing(threading.Event):
         return self.is_set()
 
 
-def keep(hold: Callable[[], None], rounds: int) -> tuple[list[str], list[float], int]:
-    """What was said, the pauses, and how often it parted."""
-    said: list[str] = []
-    parted: list[None] = []
-    closing = Closing(rounds)
-    keep_connected(
-        hold,
-        lambda: parted.append(None),
-        lambda level, state: said.append(f"{logging.getLevelName(level)} {state}"),
-        closing,
-        address="broker:1883",
-        log=LOG,
-    )
-    return said, closing.waits, len(parted)
+class Speaker:
+    """Never gets as far as a connection."""
+
+    packets = 1
+
+    def __init__(self, connect: Callable[[], Connection]) -> None:
+        self.complaints: list[str] = []
+        self.parted = 0
+        self._connect = connect
+
+    def connect(self) -> Connection:
+        return self._connect()
+
+    def take(self, events: Sequence[Event], connection: Connection) -> None:  # noqa: ARG002
+        raise AssertionError
+
+    def work(self, connection: Connection) -> bool:  # noqa: ARG002
+        raise AssertionError
+
+    def patience_s(self) -> float:
+        raise AssertionError
+
+    def part(self) -> None:
+        self.parted += 1
+
+    def complain(self, error: SettingsError | OSError | ValueError) -> None:
+        self.complaints.append(str(error))
 
 
-def test_pauses_grow_up_to_a_limit_while_nobody_answers() -> None:
-    def refuse() -> None:
-        raise ConnectionRefusedError(111, "Connection refused")
+def failing(error: Exception) -> Speaker:
+    def fail() -> Connection:
+        raise error
 
-    said, waits, parted = keep(refuse, 12)
-    assert set(said) == {"WARNING cannot connect: Connection refused"}
-    assert parted == 12
-    for number, waited in enumerate(waits):
+    return Speaker(fail)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ConnectionRefusedError(111, "refused"), SettingsError("mqtt.ca_file: cannot be used"), ValueError("no name")],
+)
+def test_pauses_grow_up_to_a_limit_while_there_is_no_connection(error: Exception) -> None:
+    speaker, ending = failing(error), Ending(12)
+    keep_connected(speaker, ending)
+
+    assert speaker.complaints == [str(error)] * 12
+    assert speaker.parted == 12
+    for number, waited in enumerate(ending.waits):
         full = min(FIRST_DELAY_S * 2**number, LONGEST_DELAY_S)
         assert full / 2 <= waited <= full
 
 
-def test_unusable_files_are_an_error_and_tried_again() -> None:
-    def unusable() -> None:
-        raise SettingsError("mqtt.ca_file: cannot be used")
-
-    said, _, parted = keep(unusable, 3)
-    assert said == ["ERROR mqtt.ca_file: cannot be used"] * 3
-    assert parted == 3
+def test_what_waiting_does_not_mend_ends_it() -> None:
+    speaker = failing(DeliveryError("not authorized"))
+    with pytest.raises(DeliveryError, match="not authorized"):
+        keep_connected(speaker, threading.Event())
+    assert speaker.parted == 1
 
 
-def test_a_fault_of_ours_leaves_its_traceback_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    def stumble() -> None:
-        raise KeyError("ours")
+def test_a_fault_of_ours_leaves_its_traceback_and_ends_no_thread(caplog: pytest.LogCaptureFixture) -> None:
+    speaker = failing(KeyError("ours"))
+    thread = ConnectionThread("test", LOG, "broker:1883")
+    thread.start(speaker)
+    wait_until(lambda: speaker.parted >= 2, "it tries again")
+    thread.close(1.0)
 
-    with caplog.at_level(logging.ERROR, LOG.name):
-        said, _, parted = keep(stumble, 2)
-    assert said == []
-    assert parted == 2
+    assert not thread.alive
+    assert speaker.complaints == []
     assert "broker:1883: the connection ended by a fault of ours" in caplog.text
     assert "KeyError: 'ours'" in caplog.text
 
 
-def test_nothing_begins_when_it_is_closing_already() -> None:
-    closing = threading.Event()
-    closing.set()
+def test_nothing_begins_when_it_is_over_already() -> None:
+    ending = threading.Event()
+    ending.set()
+    speaker = failing(AssertionError())
 
-    def begin() -> None:
-        raise AssertionError
-
-    keep_connected(begin, begin, lambda *_: None, closing, address="broker:1883", log=LOG)
+    keep_connected(speaker, ending)
+    assert speaker.parted == 0
 
 
 def test_a_wake_up_ends_a_wait_and_never_blocks() -> None:
@@ -97,5 +127,13 @@ def test_a_wake_up_ends_a_wait_and_never_blocks() -> None:
     wakeup.send()
 
 
-def test_delays_are_spread() -> None:
-    assert len({jittered(1.0) for _ in range(10)}) > 1
+def test_pauses_are_spread_and_begin_anew() -> None:
+    firsts = set()
+    for _ in range(10):
+        back_off = BackOff()
+        for _ in range(20):
+            back_off.next_s()
+        back_off.reset()
+        firsts.add(back_off.next_s())
+    assert len(firsts) > 1
+    assert max(firsts) <= FIRST_DELAY_S

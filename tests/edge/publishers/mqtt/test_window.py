@@ -3,10 +3,11 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from edge.publishers.mqtt.window import MAX_STRIKES, Held, Window
+from edge.publishers.mqtt.window import MAX_STRIKES, MAX_STRIKES_PROVEN, SMALL_BYTES, Held, Window
 from edge.records import Message
 
 LIMIT = 4
+LARGE = 100_000  # bytes of a packet
 
 
 def message(name: str) -> Message:
@@ -26,10 +27,10 @@ def names(sent: list[Held]) -> list[str]:
     return [held.message.topic for held in sent]
 
 
-def filled(*topics: str, limit: int = LIMIT) -> Window:
+def filled(*topics: str, limit: int = LIMIT, size: int = LARGE) -> Window:
     window = Window(limit)
     for topic in topics:
-        window.add(message(topic))
+        window.add(message(topic), size)
     return window
 
 
@@ -61,7 +62,7 @@ def test_an_unknown_packet_identifier_answers_nothing() -> None:
 
 def test_an_announcement_goes_before_everything() -> None:
     window = filled("a", "b")
-    window.announce(message("online"))
+    window.announce(message("online"), 30)
 
     assert names(hand_over(window)) == ["online", "a", "b"]
 
@@ -77,7 +78,7 @@ def test_what_is_put_back_goes_again_in_its_old_place() -> None:
 
 def test_an_announcement_ends_with_its_connection() -> None:
     window = filled("a")
-    window.announce(message("online"))
+    window.announce(message("online"), 30)
 
     window.end_connection()
 
@@ -88,12 +89,12 @@ def test_after_a_lost_connection_the_unanswered_go_again_one_at_a_time_then_the_
     window = filled("a", "b", limit=3)
     hand_over(window)
     window.end_connection()
-    window.add(message("c"))
+    window.add(message("c"), LARGE)
 
     (first,) = hand_over(window)
     window.settle(first)
     (second,) = hand_over(window)
-    window.add(message("d"))
+    window.add(message("d"), LARGE)
     window.settle(second)
 
     assert names([first, second]) == ["a", "b"]
@@ -101,7 +102,9 @@ def test_after_a_lost_connection_the_unanswered_go_again_one_at_a_time_then_the_
 
 
 def test_a_message_that_ends_every_connection_is_given_up_and_its_neighbours_are_not() -> None:
-    window = filled("good", "bad", "next")
+    window = Window(LIMIT)
+    for name, size in (("good", SMALL_BYTES), ("bad", LARGE), ("next", LARGE)):
+        window.add(message(name), size)
     hand_over(window)
     assert window.end_connection() is None
     window.settle(hand_over(window)[0])
@@ -118,13 +121,48 @@ def test_a_message_that_ends_every_connection_is_given_up_and_its_neighbours_are
     assert names(hand_over(window)) == ["next"]
 
 
+def strikes_until_given_up(window: Window, most: int) -> int:
+    """Connections that end while one message alone is unanswered; `most`: it is not given up."""
+    hand_over(window)
+    window.end_connection()
+    for strikes in range(1, most):
+        hand_over(window)
+        if window.end_connection() is not None:
+            return strikes
+    return most
+
+
+def test_a_small_message_is_never_given_up_whatever_ends() -> None:
+    assert strikes_until_given_up(filled("verdict", size=SMALL_BYTES), 1000) == 1000
+
+
+def test_a_large_message_is_given_up_later_where_the_broker_took_one_as_large() -> None:
+    assert strikes_until_given_up(filled("crop", size=SMALL_BYTES + 1), 1000) == MAX_STRIKES
+
+    window = filled("crop", size=LARGE)
+    window.settle(*hand_over(window))
+    window.add(message("next"), LARGE)
+    assert strikes_until_given_up(window, 1000) == MAX_STRIKES_PROVEN
+
+    window.add(message("larger"), LARGE + 1)
+    assert strikes_until_given_up(window, 1000) == MAX_STRIKES
+
+
+def test_a_refusal_proves_nothing() -> None:
+    window = filled("crop", size=LARGE)
+    window.settle(*hand_over(window), accepted=False)
+    window.add(message("next"), LARGE)
+
+    assert strikes_until_given_up(window, 1000) == MAX_STRIKES
+
+
 def test_connections_that_end_before_their_announcement_is_answered_blame_nobody() -> None:
     window = filled("a")
     hand_over(window)
     window.end_connection()
 
     for _ in range(2 * MAX_STRIKES):
-        window.announce(message("online"))
+        window.announce(message("online"), 30)
         assert names(hand_over(window)) == ["online"]
         assert window.end_connection() is None
 
@@ -160,7 +198,7 @@ def test_a_suspect_that_is_taken_back_holds_up_nobody_any_more() -> None:
     window = filled("a")
     hand_over(window)
     window.end_connection()
-    window.add(message("b"))
+    window.add(message("b"), LARGE)
     assert names(hand_over(window)) == ["a"]
 
     window.take_back()
@@ -171,7 +209,7 @@ def test_a_suspect_that_is_taken_back_holds_up_nobody_any_more() -> None:
 
 def test_an_announcement_that_is_taken_back_ends_with_its_connection() -> None:
     window = filled("a")
-    window.announce(message("online"))
+    window.announce(message("online"), 30)
     hand_over(window)
 
     assert window.take_back().message.topic == "online"
@@ -192,9 +230,9 @@ class AnyHistory(RuleBasedStateMachine):
         self.first_sent: list[int] = []
 
     @precondition(lambda self: not self.window.full)
-    @rule()
-    def send(self) -> None:
-        self.window.add(message(str(self.added)))
+    @rule(size=st.sampled_from([SMALL_BYTES, SMALL_BYTES + 1, LARGE]))
+    def send(self, size: int) -> None:
+        self.window.add(message(str(self.added)), size)
         self.added += 1
 
     @rule()
@@ -222,6 +260,7 @@ class AnyHistory(RuleBasedStateMachine):
         self.in_flight.clear()
         culprit = self.window.end_connection()
         if culprit is not None:
+            assert culprit.size > SMALL_BYTES
             self.settled.append(int(culprit.message.topic))
 
     @precondition(lambda self: self.in_flight)

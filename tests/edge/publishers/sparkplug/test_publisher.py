@@ -377,7 +377,7 @@ def test_a_wrong_password_is_logged_and_tried_again(
     broker = start_mosquitto(f"password_file {tmp_path / 'users'}", listener="allow_anonymous false")
     with caplog.at_level(logging.INFO, "patchline.sparkplug"), made(broker) as publisher:
         wait_until(lambda: publisher.report()["sparkplug_reconnects"] >= 1, "it tries again")
-        assert "check user, password and client id" in caplog.text
+        assert "check the user, its password and the client id" in caplog.text
         assert publisher.alive
 
 
