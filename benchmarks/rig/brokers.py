@@ -303,6 +303,7 @@ class RecordingBroker:
     Args:
         answer: reason code for a message, `CLOSE` or `SILENCE`.
         limits: packed properties of the CONNACK.
+        accept: reason code of the CONNACK.
         then: called when a message was answered, before anything more is read. If it cannot write, the
             connection has ended, whatever else there was to read.
     """
@@ -311,6 +312,7 @@ class RecordingBroker:
         self,
         answer: Callable[[Received], int] = lambda _: 0,
         limits: bytes = b"",
+        accept: int = 0,
         then: Callable[[Received, socket.socket], None] = lambda _received, _connection: None,
     ) -> None:
         self.host = HOST
@@ -320,7 +322,7 @@ class RecordingBroker:
         self.connections = 0
         self.farewells: list[int] = []  # reason codes of the DISCONNECTs that came
         self._answer = answer
-        self._connack = connack(limits)
+        self._connack = connack(limits, accept)
         self._then = then
         self._open: list[socket.socket] = []
         self._listener = socket.create_server((HOST, 0))
@@ -417,9 +419,9 @@ class RecordingBroker:
         return True
 
 
-def connack(limits: bytes = b"") -> bytes:
-    """A CONNACK that accepts, with packed properties."""
-    body = b"\0\0" + bytes([len(limits)]) + limits
+def connack(limits: bytes = b"", code: int = 0) -> bytes:
+    """A CONNACK that accepts, or says why not by `code`, with packed properties."""
+    body = bytes([0, code, len(limits)]) + limits
     return b"\x20" + bytes([len(body)]) + body
 
 

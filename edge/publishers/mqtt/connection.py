@@ -162,8 +162,10 @@ class Connection:
             if not self._exchange(0 if number else timeout_s) or self._taken_bytes > _MOST_BYTES:
                 break
         self._client.loop_misc()
-        if violation := self._violation or self._client.violation:
+        violation = self._violation or self._client.violation
+        if violation is not None and self._client.socket() is not None:
             self._refuse(violation)
+            return False
         return self._client.socket() is not None
 
     def take_events(self) -> list[Event]:
@@ -274,8 +276,6 @@ class Connection:
     def _refuse(self, violation: Violation) -> None:
         """End the connection, saying why where the protocol has words for it."""
         self._violation = violation
-        if self._client.socket() is None:
-            return
         if self._client.protocol == MQTTProtocolVersion.MQTTv5:
             self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=violation.reason_code))
         if self._client.socket() is not None:  # paho closes as soon as the DISCONNECT is written
