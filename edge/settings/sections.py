@@ -11,6 +11,7 @@ from edge.records import Mode, PrecisionWish, SearchWish
 from edge.settings.paths import CredentialPath, DirectoryPath, FilePath, PicturesPath
 from edge.settings.values import (
     LARGEST_SIDE,
+    MQTT_CHARACTERS,
     MQTT_SECONDS,
     RESPONSE_PREFIX,
     YEAR_S,
@@ -184,7 +185,7 @@ class MqttSettings(Section):
     """1883, or 8883 with TLS."""
     client_id: Text = Field(default="", max_length=64)
     """Empty: `patchline-<site>-<line>-<station>`."""
-    user: Text | None = None
+    user: Text | None = Field(default=None, max_length=MQTT_CHARACTERS)
     """User name."""
     password_file: CredentialPath | None = None
     """File with the password on its first line, which not everybody may read; `%d/mqtt-password` under systemd."""

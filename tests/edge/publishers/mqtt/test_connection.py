@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from paho.mqtt.enums import MQTTProtocolVersion
 
+from benchmarks.rig.brokers import HOST, PATIENCE_S, connack
 from edge.publishers.mqtt.client import MAX_UNSENT_PACKETS, BoundedClient, Violation
 from edge.publishers.mqtt.connection import (
     COMMAND_PACKET_BYTES,
@@ -25,7 +26,6 @@ from edge.publishers.mqtt.connection import (
 )
 from edge.publishers.mqtt.reasons import QUOTA_EXCEEDED
 from edge.settings.sections import MqttSettings
-from tests.brokers import HOST, PATIENCE_S, connack
 
 MQTT_5, MQTT_3 = MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311
 VERSIONS = pytest.mark.parametrize("version", [MQTT_5, MQTT_3], ids=["mqtt5", "mqtt3"])

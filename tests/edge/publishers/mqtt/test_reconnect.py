@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from benchmarks.rig.brokers import wait_until
 from edge.errors import DeliveryError, SettingsError
 from edge.publishers.mqtt.connection import Connection, Event
 from edge.publishers.mqtt.reconnect import (
@@ -17,7 +18,6 @@ from edge.publishers.mqtt.reconnect import (
     Wakeup,
     keep_connected,
 )
-from tests.brokers import wait_until
 
 LOG = logging.getLogger("test.reconnect")
 

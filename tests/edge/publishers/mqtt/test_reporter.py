@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
+from benchmarks.rig.brokers import Certificates, Mosquitto, RecordingBroker, wait_until
 from edge.protocol.topics import StationTopics
 from edge.publishers.mqtt.publisher import MqttPublisher
-from tests.brokers import Certificates, Mosquitto, RecordingBroker, wait_until
 from tests.edge.publishers.mqtt.test_publisher import (
     MAXIMUM_PACKET_SIZE_2000,
     TOPICS,
