@@ -15,7 +15,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from benchmarks.rig.brokers import EmbeddedBroker, Subscriber
-from edge.delivery.outbox.database import message_bytes
+from edge.delivery.outbox.rows import message_bytes
 from edge.errors import AuditError
 from edge.health.alarms import AlarmCode, Alarms, Conditions
 from edge.protocol.messages import MAX_VERDICT_BYTES, alarm_message, crop_messages, tombstone_message, verdict_message
@@ -164,7 +164,7 @@ def severities() -> dict[str, str]:
         refused=0,
         disk_low=False,
         outbox_refuses=False,
-        outbox_replaced="",
+        outbox_damage="",
     )
     alarms = Alarms(AlarmSettings())
     changes = [*alarms.look(fine, 0.0, 0.0), *alarms.look(fine, 1.0, 1.0)]

@@ -253,16 +253,14 @@ class Delivery:
         publisher, stored = self._publisher, self._look()
         if stored is None or self._outbox is None:
             return Conditions(connected=None if publisher is None else publisher.link is not None)
-        opened = self._outbox.opened
-        reasons = (opened.reason, f"the old one is {opened.set_aside}" if opened.set_aside else "")
         return Conditions(
             connected=None if publisher is None else publisher.link is not None,
             waiting=stored.pending,
             evicted=stored.evicted_verdicts + stored.evicted_crops + stored.evicted_dead_letters,
-            refused=stored.dead_letters + stored.evicted_dead_letters,
+            refused=stored.refused,
             disk_low=stored.disk_low,
             outbox_refuses=bool(self._complaint),
-            outbox_replaced="; ".join(reason for reason in reasons if reason),
+            outbox_damage=self._outbox.damage,
         )
 
     def without_progress(self, limit_s: float) -> tuple[str, ...]:

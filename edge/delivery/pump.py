@@ -325,7 +325,7 @@ class Pump:
             first=stone.first_seq,
             last=stone.last_seq,
             count=stone.count,
-            reason="evicted",
+            reason=stone.reason.value,
         )
         if not self._send(_Sent(message, tombstone_id=stone.tombstone_id)):
             return False
@@ -343,13 +343,14 @@ class Pump:
 
     def _prepare(self, turn: Turn, link: Link) -> Message:
         entry, message = turn.entry, turn.entry.message
-        if entry.kind is Kind.CROP and turn.is_backlog:
+        is_late = turn.is_backlog or entry.resent
+        if entry.kind is Kind.CROP and is_late:
             return dataclasses.replace(message, expiry_s=self._settings.crop_expiry_s)
         if entry.kind is not Kind.VERDICT:
             return message
         if announces_crop(message) and not self._crop_comes(turn, link):
             message = without_crop(message)
-        return mark_backlog(message) if turn.is_backlog else message
+        return mark_backlog(message) if is_late else message
 
     def _crop_comes(self, turn: Turn, link: Link) -> bool:
         """The picture that a verdict announces is behind it, and the broker takes it as far as we know."""

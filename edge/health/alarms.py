@@ -39,7 +39,7 @@ class Conditions:
     refused: int | None = None  # so far: messages that the broker refused for good
     disk_low: bool | None = None
     outbox_refuses: bool | None = None
-    outbox_replaced: str | None = None  # why, and where the old one is; "": it was not
+    outbox_damage: str | None = None  # what was found, and where it is now; "": nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +100,7 @@ class Alarms:
             AlarmCode.DEAD_LETTERS: self._refused.has_grown(conditions.refused),
             AlarmCode.DISK_LOW: conditions.disk_low,
             AlarmCode.MEMORY_ONLY: conditions.outbox_refuses,
-            AlarmCode.OUTBOX_CORRUPT: None if conditions.outbox_replaced is None else bool(conditions.outbox_replaced),
+            AlarmCode.OUTBOX_CORRUPT: None if conditions.outbox_damage is None else bool(conditions.outbox_damage),
             AlarmCode.CLOCK_UNSYNCHRONISED: _not(conditions.clock_synchronised),
             AlarmCode.SOURCE_AWAY: conditions.source_away,
         }
@@ -108,7 +108,7 @@ class Alarms:
             AlarmCode.BACKLOG_GROWING: f"{conditions.waiting} messages",
             AlarmCode.EVICTING: f"{conditions.evicted} in all",
             AlarmCode.DEAD_LETTERS: f"{conditions.refused} in all",
-            AlarmCode.OUTBOX_CORRUPT: conditions.outbox_replaced or "",
+            AlarmCode.OUTBOX_CORRUPT: conditions.outbox_damage or "",
         }
         changes = [
             self._alarms[code].look(condition, details.get(code, ""), now_s, at_s) for code, condition in judged.items()
@@ -213,7 +213,7 @@ def _rules(settings: AlarmSettings) -> dict[AlarmCode, Rule]:
             over_after_s=5.0,
         ),
         AlarmCode.OUTBOX_CORRUPT: Rule(
-            critical, "the outbox could not be used and was set aside", "the outbox is sound"
+            critical, "the outbox is damaged: what could not be used was set aside", "the outbox is sound"
         ),
         AlarmCode.CLOCK_UNSYNCHRONISED: Rule(
             warning,

@@ -3,30 +3,47 @@
 One connection, because SQLite lets one write at a time anyway, and because a database that is locked for good needs
 no shared memory: no `-shm` file that could be mapped beyond the end of a full disk. Commits go to a write-ahead log,
 one flush to disk each. Not thread safe: the outbox holds its lock around every call.
+
+Whatever a damaged row holds can be read, as anything, and is never taken for a message.
 """
 # ruff: noqa: S608 — statements are put together from this module's own names
 
 from __future__ import annotations
 
 import contextlib
-import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from edge.delivery.outbox.records import Kind
-from edge.delivery.outbox.schema import COLUMNS, verify
+from edge.delivery.outbox.records import DAMAGED, Entry, GivenUp, Kind
+from edge.delivery.outbox.rows import (
+    COLUMNS,
+    KEY_COLUMNS,
+    Key,
+    Row,
+    RowDamagedError,
+    from_values,
+    hash_payload,
+    key_values,
+    make_row,
+    read_key,
+    remains_of,
+    to_values,
+)
+from edge.delivery.outbox.schema import DamagedError, upgrade, verify
+from edge.delivery.outbox.state import State, read_state, write_state
 from edge.delivery.outbox.tombstones import Tombstones
-from edge.records import Message
 
 LAST_ROW = 2**63 - 1  # SQLite's highest row id
 
-_ROW = f"id, {COLUMNS}"
-_VICTIM = "id, kind, epoch, seq, size, file"
+_ROW = f"id, {COLUMNS}, seal"
+_DEAD = f"id, {COLUMNS}, reason_code, buried_at, seal"
 _NEWEST_VERDICT = "SELECT id FROM messages WHERE kind = 'verdict' ORDER BY id DESC LIMIT 1"
+_HIGHEST_SANE_ROW = 2**62
+_READ_AT_ONCE = 500  # rows, when all are read
 _SETTINGS = (
     "locking_mode = EXCLUSIVE",
     "journal_mode = WAL",
@@ -45,16 +62,10 @@ class Evictable(Enum):
     DEAD_LETTERS = "dead_letters WHERE TRUE", "evicted_dead_letters"
     VERDICTS = f"messages WHERE kind = 'verdict' AND id < ({_NEWEST_VERDICT})", "evicted_verdicts"
 
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the database remembers of itself."""
-
-    epoch: int
-    seq: int = 0  # the last one given out
-    evicted_verdicts: int = 0
-    evicted_crops: int = 0
-    evicted_dead_letters: int = 0
+    @property
+    def table(self) -> str:
+        """Where its rows are."""
+        return "dead_letters" if self is Evictable.DEAD_LETTERS else "messages"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,24 +85,34 @@ class Totals:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Row:
-    """A message as it is stored."""
+class Dead:
+    """A dead letter as it is stored."""
+
+    row: Row
+    reason_code: int
+    buried_at_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """A row that is not what was written."""
 
     row_id: int
-    kind: Kind
-    epoch: int
-    seq: int
-    message: Message  # without its payload where that is in a file
-    file: str  # "": none
-    size: int
-    committed_at_s: float
+    key: Key | None  # None: it cannot be known, either
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"row {self.row_id}" + (
+            "" if self.key is None else f" ({self.key.kind} {self.key.epoch}-{self.key.seq})"
+        )
 
 
 class Database:
     """An open database; `state` and `totals` are as of the last commit, or of the transaction that runs."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file at `path`; nothing is read before `load`.
+    def __init__(self, path: Path, on_commit: Callable[[State], None]) -> None:
+        """Open the file at `path`; nothing is read before `load`. `on_commit` is told of what is on disk.
 
         Raises:
             sqlite3.Error: the disk refuses.
@@ -100,9 +121,14 @@ class Database:
         self._connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
         )
+        self._connection.text_factory = _decode
+        self._on_commit = on_commit
 
-    def load(self, log_pages: int) -> None:
-        """Verify and count what is there; from now on the log goes into the database every `log_pages` pages.
+    def load(self, log_pages: int) -> State | None:
+        """Verify what is there; from now on the log goes into the database every `log_pages` pages. `weed` must follow.
+
+        Returns:
+            What it remembers of itself; None: that is damaged, and `state` says only what its rows tell.
 
         Raises:
             DamagedError: it is not a sound outbox database.
@@ -110,11 +136,18 @@ class Database:
         """
         for setting in (*_SETTINGS, f"wal_autocheckpoint = {log_pages}"):
             self._read(f"PRAGMA {setting}")
-        verify(self._connection)
+        is_of_today = verify(self._connection)
+        self.recovered_frames = self.checkpoint("PASSIVE")  # of the log that was found
+        if not is_of_today:
+            self._upgrade()
         self.tombstones = Tombstones(self._connection, self._last_id("tombstones"))
-        self.state = State(*self._read(f"SELECT {', '.join(State.__slots__)} FROM state")[0])
-        self.totals = self._count()
-        self.last_row_id = self._last_id("messages")  # the highest ever given out
+        found = read_state(self._connection)
+        last_row_id = max(self._last_id("messages"), self._newest_id("dead_letters"))
+        if last_row_id > _HIGHEST_SANE_ROW:
+            raise DamagedError(f"its rows are numbered up to {last_row_id}")
+        self.state = replace(found or State(0), last_row_id=max(last_row_id, found.last_row_id if found else 0))
+        self.totals = Totals()  # until `weed`
+        return found
 
     def close(self) -> None:
         """Everything committed goes into the database file, where the disk allows it."""
@@ -128,18 +161,21 @@ class Database:
         Raises:
             sqlite3.Error: the disk refuses; nothing has changed.
         """
-        before = self.state, self.totals, self.last_row_id
+        before, changes = (self.state, self.totals), self._connection.total_changes
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
-            if self.state != before[0]:
-                self._write_state()
+            if self.state != before[0] or self._connection.total_changes != changes:
+                self.state = replace(self.state, commits=self.state.commits + 1)
+                write_state(self._connection, self.state)
             self._connection.execute("COMMIT")
         except BaseException:
-            self.state, self.totals, self.last_row_id = before
+            self.state, self.totals = before
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             raise
+        if self.state != before[0]:
+            self._on_commit(self.state)
 
     # Within a transaction.
 
@@ -147,37 +183,17 @@ class Database:
         """Verdicts are numbered from 1 again."""
         self.state = replace(self.state, epoch=epoch, seq=0)
 
-    def insert(self, kind: Kind, seq: int, message: Message, *, file: str, committed_at_s: float) -> int:
-        """Behind everything; its row id. A message with a `file` has its payload there."""
-        size = message_bytes(message)
-        values = (
-            kind.value,
-            self.state.epoch,
-            seq,
-            message.topic,
-            b"" if file else message.payload,
-            file,
-            size,
-            message.qos,
-            int(message.retain),
-            message.content_type,
-            json.dumps(message.user_properties),
-            message.expiry_s,
-            committed_at_s,
-        )
-        statement = f"INSERT INTO messages ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        row_id = self._connection.execute(statement, values).lastrowid
-        assert row_id is not None
-        self._tally(f"{kind.value}s", 1, size)
-        self.last_row_id = row_id
-        return row_id
+    def insert(self, entry: Entry, *, file: str) -> int:
+        """Behind everything, whatever number it has; its row id. A message with a `file` has its payload there."""
+        return self._store(make_row(self.state.last_row_id + 1, entry, file))
 
     def delete(self, row_ids: Sequence[int]) -> tuple[int, list[str]]:
         """Delete rows, passing over unknown ones: how many there were, and the files that belonged to them."""
-        select = f"SELECT {_VICTIM} FROM messages WHERE id = ?"
-        victims = [victim for row_id in set(row_ids) for victim in self._read(select, (row_id,))]
-        self._delete("messages", victims)
-        return len(victims), _files(victims)
+        return self._delete_listed("messages", row_ids)
+
+    def delete_dead_letters(self, row_ids: Sequence[int]) -> tuple[int, list[str]]:
+        """The same for dead letters."""
+        return self._delete_listed("dead_letters", row_ids)
 
     def delete_others(self, topic: str) -> None:
         """Delete the other messages to `topic`."""
@@ -186,22 +202,41 @@ class Database:
         )
 
     def bury(self, row_id: int, reason_code: int, buried_at_s: float) -> bool:
-        """Move a row to the dead letters; False: there is none."""
-        copied = self._connection.execute(
-            f"INSERT INTO dead_letters ({_ROW}, reason_code, buried_at) SELECT {_ROW}, ?, ? FROM messages WHERE id = ?",
-            (reason_code, buried_at_s, row_id),
-        ).rowcount
-        if not copied:
+        """Move a row to the dead letters; a verdict is remembered as a tombstone. False: there is no such row.
+
+        Raises:
+            RowDamagedError: it is not what was written.
+        """
+        found = self._one("messages", row_id)
+        if found is None:
             return False
-        victims = self._read(f"SELECT {_VICTIM} FROM messages WHERE id = ?", (row_id,))
-        self._delete("messages", victims)
-        self._tally("dead_letters", 1, victims[0][4])
+        row = self._row(found)
+        self.delete([row_id])
+        self._store_dead(row, reason_code, buried_at_s)
+        if row.entry.kind is Kind.VERDICT:
+            self.tombstones.add([(row.entry.epoch, row.entry.seq)], GivenUp.REFUSED)
+        self.state = replace(self.state, refused=self.state.refused + (reason_code >= 0))
+        return True
+
+    def raise_again(self, row_id: int) -> bool:
+        """Move a dead letter behind the messages. False: there is none.
+
+        Raises:
+            RowDamagedError: it is not what was written.
+        """
+        found = self._one("dead_letters", row_id)
+        if found is None:
+            return False
+        dead = self._dead(found)
+        row = replace(dead.row, entry=replace(dead.row.entry, row_id=self.state.last_row_id + 1, resent=True))
+        self.delete_dead_letters([row_id])
+        self._store(row)
         return True
 
     def evict(self, what: Evictable, rows: int, size: int, limit: int) -> list[str]:
         """Delete the oldest until there are `rows` rows and `size` bytes fewer, or `limit` are gone.
 
-        Verdicts are remembered as tombstones.
+        Verdicts are remembered as tombstones; dead ones have theirs since they died.
 
         Returns:
             The files that belonged to what is deleted.
@@ -209,23 +244,24 @@ class Database:
         if rows <= 0 and size <= 0:
             return []
         source, counter = what.value
-        victims = self._oldest(f"SELECT {_VICTIM} FROM {source} ORDER BY id LIMIT ?", limit, rows, size)
-        self._delete("dead_letters" if what is Evictable.DEAD_LETTERS else "messages", victims)
-        self.tombstones.add((victim[2], victim[3]) for victim in victims if victim[1] == Kind.VERDICT)
+        victims = self._oldest(f"SELECT {KEY_COLUMNS} FROM {source} ORDER BY id LIMIT ?", limit, rows, size)
+        self._delete(what.table, victims)
+        if what is Evictable.VERDICTS:
+            self.tombstones.add((victim.epoch, victim.seq) for victim in victims)
         self.state = replace(self.state, **{counter: getattr(self.state, counter) + len(victims)})
         return _files(victims)
 
     # Reading.
 
-    def pending(self, after: int, before: int, limit: int) -> list[Row]:
+    def pending(self, after: int, before: int, limit: int) -> list[Row | Damaged]:
         """Messages in order of arrival."""
         statement = f"SELECT {_ROW} FROM messages WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
-        return [_row(values) for values in self._read(statement, (after, before, limit))]
+        return [self._row_or_damaged(values) for values in self._read(statement, (after, before, limit))]
 
-    def dead_letters(self, after: int, limit: int) -> list[tuple[Row, int, float]]:
-        """Dead letters in order of arrival, with reason code and time."""
-        statement = f"SELECT {_ROW}, reason_code, buried_at FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?"
-        return [(_row(values[:-2]), values[-2], values[-1]) for values in self._read(statement, (after, limit))]
+    def dead_letters(self, after: int, limit: int) -> list[Dead | Damaged]:
+        """Dead letters in order of arrival."""
+        statement = f"SELECT {_DEAD} FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?"
+        return [self._dead_or_damaged(values) for values in self._read(statement, (after, limit))]
 
     def oldest_s(self) -> float | None:
         """When the oldest message was committed."""
@@ -249,32 +285,164 @@ class Database:
         """
         return int(self._read(f"PRAGMA wal_checkpoint({mode})")[0][1])
 
+    # Damage.
+
+    def weed(self, read_file: Callable[[str], bytes | None], now_s: float) -> list[str]:
+        """Read everything, set aside what is damaged, seal what has no seal yet; the names of what was set aside.
+
+        Raises:
+            sqlite3.Error: the disk refuses.
+        """
+        damaged = [*self._weed("messages", _ROW, read_file), *self._weed("dead_letters", _DEAD, read_file)]
+        with self.transaction():
+            self.state = replace(self.state, unsealed_to=0)
+            names = [self._set_aside(found, now_s) for found in damaged]
+            names += [f"tombstone {number}" for number in self.tombstones.delete_damaged()]
+        self.totals = self._count()
+        return names
+
+    def set_aside(self, damaged: Damaged, now_s: float) -> str:
+        """Within a transaction: what is left of a message goes to the dead letters; its name.
+
+        A verdict gets its tombstone.
+        """
+        name = self._set_aside(("messages", damaged), now_s)
+        self.totals = self._count()
+        return name
+
+    def _weed(
+        self, table: str, columns: str, read_file: Callable[[str], bytes | None]
+    ) -> Iterator[tuple[str, Damaged]]:
+        after = 0
+        statement = f"SELECT {columns} FROM {table} WHERE id > ? ORDER BY id LIMIT {_READ_AT_ONCE}"
+        while found := self._read(statement, (after,)):
+            after = found[-1][0]
+            rows = {values[0]: self._row_or_damaged(values) for values in found}
+            yield from ((table, row) for row in rows.values() if isinstance(row, Damaged))
+            unsealed = [values for values in found if values[-1] is None and isinstance(rows[values[0]], Row)]
+            self._seal(table, [self._sealed(values, read_file) for values in unsealed])
+
+    def _sealed(self, values: Sequence[Any], read_file: Callable[[str], bytes | None]) -> tuple[bytes, int]:
+        row = self._row(values)
+        if row.file:
+            row = replace(row, payload_hash=hash_payload(read_file(row.file) or b""))
+        more = values[len(COLUMNS.split(",")) + 1 : -1]
+        return to_values(row, *more)[-1], row.entry.row_id
+
+    def _seal(self, table: str, seals: Sequence[tuple[bytes, int]]) -> None:
+        if seals:
+            with self.transaction():
+                self._connection.executemany(f"UPDATE {table} SET seal = ? WHERE id = ?", seals)
+
+    def _set_aside(self, found: tuple[str, Damaged], now_s: float) -> str:
+        table, damaged = found
+        values = self._one(table, damaged.row_id)
+        if values is None:
+            return damaged.name
+        entry = remains_of(values, damaged.key)
+        self._connection.execute(f"DELETE FROM {table} WHERE id = ?", (damaged.row_id,))
+        # Under a new number: its own may be damaged, too, and belong to another one.
+        self.state = replace(self.state, last_row_id=self.state.last_row_id + 1)
+        self._store_dead(make_row(self.state.last_row_id, entry, ""), DAMAGED, now_s)
+        if table == "messages" and damaged.key is not None and damaged.key.kind is Kind.VERDICT:
+            self.tombstones.add([(damaged.key.epoch, damaged.key.seq)], GivenUp.DAMAGED)
+        return f"{damaged.name}, now dead letter {self.state.last_row_id}"
+
+    def _upgrade(self) -> None:
+        """Tables of the first version; its verdicts among the dead letters have no tombstones yet."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        upgrade(self._connection)
+        tombstones = Tombstones(self._connection, self._last_id("tombstones"))
+        tombstones.seal_all()
+        tombstones.add(self._read("SELECT epoch, seq FROM dead_letters WHERE kind = 'verdict'"), GivenUp.REFUSED)
+        last = max(self._last_id("messages"), self._newest_id("dead_letters"))
+        names = "epoch, seq, evicted_verdicts, evicted_crops, evicted_dead_letters"
+        old = State(*self._read(f"SELECT {names} FROM state")[0])
+        write_state(self._connection, replace(old, last_row_id=last, unsealed_to=last))
+        self._connection.execute("COMMIT")
+
+    # Below.
+
+    def _store(self, row: Row) -> int:
+        marks = ", ".join("?" * len(_ROW.split(",")))
+        self._connection.execute(f"INSERT INTO messages ({_ROW}) VALUES ({marks})", to_values(row))
+        self._tally(f"{row.entry.kind.value}s", 1, row.entry.size)
+        self.state = replace(self.state, last_row_id=row.entry.row_id)
+        return row.entry.row_id
+
+    def _store_dead(self, row: Row, reason_code: int, buried_at_s: float) -> None:
+        marks = ", ".join("?" * len(_DEAD.split(",")))
+        values = to_values(row, reason_code, float(buried_at_s))
+        self._connection.execute(f"INSERT INTO dead_letters ({_DEAD}) VALUES ({marks})", values)
+        self._tally("dead_letters", 1, row.entry.size)
+
+    def _one(self, table: str, row_id: int) -> tuple[Any, ...] | None:
+        columns = _ROW if table == "messages" else _DEAD
+        return next(iter(self._read(f"SELECT {columns} FROM {table} WHERE id = ?", (row_id,))), None)
+
+    def _row(self, values: Sequence[Any]) -> Row:
+        return from_values(values, may_lack_seal=self._may_lack_seal(values))
+
+    def _dead(self, values: Sequence[Any]) -> Dead:
+        return Dead(self._row(values), int(values[-3]), float(values[-2]))
+
+    def _row_or_damaged(self, values: Sequence[Any]) -> Row | Damaged:
+        try:
+            return self._row(values)
+        except RowDamagedError:
+            return self._damaged(values)
+
+    def _dead_or_damaged(self, values: Sequence[Any]) -> Dead | Damaged:
+        try:
+            return self._dead(values)
+        except RowDamagedError:
+            return self._damaged(values)
+
+    def _damaged(self, values: Sequence[Any]) -> Damaged:
+        try:
+            return Damaged(values[0], self._key(key_values(values)))
+        except RowDamagedError:
+            return Damaged(values[0], None)
+
+    def _key(self, values: Sequence[Any]) -> Key:
+        return read_key(values, may_lack_seal=self._may_lack_seal(values))
+
+    def _may_lack_seal(self, values: Sequence[Any]) -> bool:
+        return bool(values[0] <= self.state.unsealed_to)
+
     def _last_id(self, table: str) -> int:
-        return int(self._read("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,))[0][0])
+        """The highest row id ever given out, as far as the table and its counter know."""
+        rows = self._read("SELECT seq FROM sqlite_sequence WHERE name = ? AND typeof(seq) = 'integer'", (table,))
+        return max(self._newest_id(table), *(int(seq) for (seq,) in rows), 0)
+
+    def _newest_id(self, table: str) -> int:
+        return int(self._read(f"SELECT coalesce(max(id), 0) FROM {table}")[0][0])
 
     def _count(self) -> Totals:
-        groups = self._read("SELECT kind || 's', count(*), sum(size) FROM messages GROUP BY kind")
-        groups += self._read("SELECT 'dead_letters', count(*), coalesce(sum(size), 0) FROM dead_letters")
-        return Totals(**{name: rows for name, rows, _ in groups}, bytes=sum(size for *_, size in groups))
+        sums = "coalesce(sum(kind = 'verdict'), 0), coalesce(sum(kind = 'crop'), 0), count(*), coalesce(sum(size), 0)"
+        ((verdicts, crops, rows, size),) = self._read(f"SELECT {sums} FROM messages")
+        ((dead, dead_size),) = self._read("SELECT count(*), coalesce(sum(size), 0) FROM dead_letters")
+        return Totals(verdicts, crops, rows - verdicts - crops, dead, int(size + dead_size))
 
-    def _write_state(self) -> None:
-        assignments = ", ".join(f"{name} = ?" for name in State.__slots__)
-        values = [getattr(self.state, name) for name in State.__slots__]
-        self._connection.execute(f"UPDATE state SET {assignments}", values)
-
-    def _oldest(self, statement: str, limit: int, rows: int, size: int) -> list[tuple[Any, ...]]:
+    def _oldest(self, statement: str, limit: int, rows: int, size: int) -> list[Key]:
         """Victims, read one by one until they are `rows` rows and `size` bytes."""
         victims = []
         with contextlib.closing(self._connection.execute(statement, (limit,))) as found:
-            while (rows > 0 or size > 0) and (victim := found.fetchone()) is not None:
-                victims.append(victim)
-                rows, size = rows - 1, size - victim[4]
+            while (rows > 0 or size > 0) and (values := found.fetchone()) is not None:
+                victims.append(self._key(values))
+                rows, size = rows - 1, size - victims[-1].size
         return victims
 
-    def _delete(self, table: str, victims: Sequence[tuple[Any, ...]]) -> None:
-        self._connection.executemany(f"DELETE FROM {table} WHERE id = ?", [victim[:1] for victim in victims])
-        for _, kind, _, _, size, _ in victims:
-            self._tally("dead_letters" if table == "dead_letters" else f"{kind}s", -1, -size)
+    def _delete_listed(self, table: str, row_ids: Sequence[int]) -> tuple[int, list[str]]:
+        select = f"SELECT {KEY_COLUMNS} FROM {table} WHERE id = ?"
+        victims = [self._key(values) for row_id in set(row_ids) for values in self._read(select, (row_id,))]
+        self._delete(table, victims)
+        return len(victims), _files(victims)
+
+    def _delete(self, table: str, victims: Sequence[Key]) -> None:
+        self._connection.executemany(f"DELETE FROM {table} WHERE id = ?", [(victim.row_id,) for victim in victims])
+        for victim in victims:
+            self._tally("dead_letters" if table == "dead_letters" else f"{victim.kind.value}s", -1, -victim.size)
 
     def _tally(self, name: str, rows: int, size: int) -> None:
         changes = {name: getattr(self.totals, name) + rows, "bytes": self.totals.bytes + size}
@@ -284,25 +452,9 @@ class Database:
         return self._connection.execute(statement, values).fetchall()
 
 
-def message_bytes(message: Message) -> int:
-    """What a message counts for `max_bytes`: everything in it that has no fixed size."""
-    texts = (message.topic, message.content_type, *(text for pair in message.user_properties for text in pair))
-    return len(message.payload) + sum(len(text.encode()) for text in texts)
+def _files(victims: Sequence[Key]) -> list[str]:
+    return [victim.file for victim in victims if victim.file]
 
 
-def _files(victims: Sequence[tuple[Any, ...]]) -> list[str]:
-    return [victim[-1] for victim in victims if victim[-1]]
-
-
-def _row(values: tuple[Any, ...]) -> Row:
-    row_id, kind, epoch, seq, topic, payload, file, size, qos, retain, content_type, properties, expiry_s, at_s = values
-    message = Message(
-        topic=topic,
-        payload=payload,
-        qos=qos,
-        retain=bool(retain),
-        content_type=content_type,
-        user_properties=tuple((key, value) for key, value in json.loads(properties)),
-        expiry_s=expiry_s,
-    )
-    return Row(row_id, Kind(kind), epoch, seq, message, file, size, at_s)
+def _decode(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from edge.errors import OutboxError
 from edge.files.atomic import write_file
 
 _LONGEST_NUMBER = 20  # digits of a 64-bit integer
+_LONGEST_LINE = 40
+_HIGHEST_SANE_EPOCH = 2**53  # what every reader of JSON tells apart
 
 
 class CropFiles:
@@ -44,13 +47,13 @@ class CropFiles:
     def read(self, name: str) -> bytes | None:
         """The contents; None: the file is not there or cannot be read."""
         try:
-            return (self.directory / name).read_bytes()
+            return (self.directory / name).read_bytes() if _is_plain(name) else None
         except OSError:
             return None
 
     def remove(self, names: Sequence[str]) -> None:
         """Remove what is there of `names`; what cannot be removed is an orphan for the next `sweep`."""
-        for name in names:
+        for name in filter(_is_plain, names):
             for path in (self.directory / name, self._temporary(name)):
                 with contextlib.suppress(OSError):
                     path.unlink()
@@ -68,6 +71,10 @@ class CropFiles:
         for name in orphans:
             (self.directory / name).unlink()
         return len(orphans)
+
+    def any(self) -> bool:
+        """There are files."""
+        return self.directory.is_dir() and any(self.directory.iterdir())
 
     def _make_directory(self) -> None:
         if not self.directory.is_dir():
@@ -142,18 +149,19 @@ class Ballast:
 
 
 class EpochFile:
-    """The highest epoch ever used in a directory; outlives its databases."""
+    """The highest epoch ever used or set apart in a directory; outlives its databases."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def read(self) -> int:
-        """The epoch; 0: none is known."""
+        """The epoch; 0: none is known, or the file is damaged."""
         try:
-            text = self._path.read_bytes()[:_LONGEST_NUMBER].decode("ascii").strip()
-            return max(0, int(text))
+            epoch, *checksum = self._path.read_bytes()[:_LONGEST_LINE].decode("ascii").split()
+            sound = int(epoch) < _HIGHEST_SANE_EPOCH and checksum in ([], [_checksum(epoch)])  # once there was none
         except (OSError, ValueError):
             return 0
+        return max(0, int(epoch)) if sound else 0
 
     def write(self, epoch: int) -> None:
         """Remember `epoch` over a power cut.
@@ -161,7 +169,7 @@ class EpochFile:
         Raises:
             OSError: the disk refuses; the old one stays.
         """
-        write_file(self._path, b"%d\n" % epoch)
+        write_file(self._path, f"{epoch} {_checksum(str(epoch))}\n".encode("ascii"))
 
 
 class DirectoryLock:
@@ -211,3 +219,12 @@ def sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_plain(name: str) -> bool:
+    """It is a name, not a way out of the directory: on disk, it may be anything."""
+    return Path(name).name == name and "\0" not in name
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode('ascii')):08x}"

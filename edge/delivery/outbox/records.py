@@ -8,6 +8,9 @@ from pathlib import Path
 
 from edge.records import Message
 
+FILE_LOST = -1  # reason code of a dead letter whose file is gone; no reason code of MQTT is negative
+DAMAGED = -2  # of one that is not what was written
+
 
 class Kind(StrEnum):
     """What a row is; decides what gives way first."""
@@ -15,6 +18,14 @@ class Kind(StrEnum):
     VERDICT = "verdict"
     CROP = "crop"
     OTHER = "other"  # alarms and the like: few, never evicted
+
+
+class GivenUp(StrEnum):
+    """Why verdicts have a tombstone; the word that its message gives."""
+
+    EVICTED = "evicted"  # there was no room
+    REFUSED = "refused"  # they are dead letters: the broker refuses them for good
+    DAMAGED = "damaged"  # what the disk gives back is not what was written, or no more than their numbers
 
 
 class How(StrEnum):
@@ -45,6 +56,7 @@ class Opening:
     set_aside: Path | None = None  # the database that was replaced; None: it was gone, or there was none
     reason: str = ""  # for people: why it was replaced, or why a resumed one got a new epoch; "": all is well
     orphans: int = 0  # crop files that belonged to nothing, removed
+    damaged: tuple[str, ...] = ()  # messages that cannot be used any more and were set aside, by name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,6 +70,7 @@ class Entry:
     message: Message
     size: int  # bytes, as they count for `max_bytes`
     committed_at_s: float  # wall clock, seconds since 1970-01-01 UTC; says nothing about the order
+    resent: bool = False  # was a dead letter: comes late, whenever it arrived
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,22 +85,23 @@ class Appended:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DeadLetter:
-    """A message that was refused for good."""
+    """A message that was given up for good."""
 
-    entry: Entry
-    reason_code: int  # of MQTT 5, or FILE_LOST
+    entry: Entry  # of a damaged one: what is left of it
+    reason_code: int  # of MQTT 5, FILE_LOST or DAMAGED
     buried_at_s: float  # wall clock, seconds since 1970-01-01 UTC
 
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """Verdicts that were evicted before they were delivered."""
+    """Verdicts that were given up before they were delivered."""
 
     tombstone_id: int
     epoch: int
     first_seq: int
     last_seq: int
-    count: int  # evicted ones among them; fewer than the range holds only where far too many ranges were joined
+    count: int  # given up among them; fewer than the range holds only where far too many ranges were joined
+    reason: GivenUp = GivenUp.EVICTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +118,7 @@ class OutboxStatistics:
     evicted_verdicts: int  # since the database began
     evicted_crops: int
     evicted_dead_letters: int
+    refused: int  # became dead letters because the broker wanted it so, since the database began
     replaced: int  # databases that could not be used, since this process opened the outbox
     free_bytes: int  # of the file system; -1: it does not say
     disk_low: bool  # less is free than `min_free_bytes`

@@ -1,27 +1,27 @@
-"""The outbox's tables, and what makes a file a sound outbox database."""
+"""The outbox's tables, how those of an older version become today's, and what makes a file a sound database."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
+from functools import cache
 from pathlib import Path
 
 from edge.delivery.outbox.files import sync_directory
+from edge.delivery.outbox.state import State, insert_state
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")  # of the files that make up one database
-COLUMNS = (
-    "kind, epoch, seq, topic, payload, file, size, qos, retain, content_type, user_properties, expiry_s, committed_at"
-)
 
 _MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html#magic_header_string
-_VERSION = 1  # of the tables
+_FIRST_VERSION = 1  # of the tables: as they were before seals
+_VERSION = 2
 _APPLICATION = 0x504C4F42  # "PLOB": tells whose database it is
 
 _DEFINITIONS = """
     kind TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL, topic TEXT NOT NULL, payload BLOB NOT NULL,
     file TEXT NOT NULL, size INTEGER NOT NULL, qos INTEGER NOT NULL, retain INTEGER NOT NULL,
     content_type TEXT NOT NULL, user_properties TEXT NOT NULL, expiry_s INTEGER, committed_at REAL NOT NULL"""
-_SCHEMA = (
+_FIRST_SCHEMA = (
     """CREATE TABLE state (
     id INTEGER PRIMARY KEY CHECK (id = 1), epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
     evicted_verdicts INTEGER NOT NULL, evicted_crops INTEGER NOT NULL, evicted_dead_letters INTEGER NOT NULL)""",
@@ -33,6 +33,23 @@ _SCHEMA = (
     """CREATE TABLE tombstones (id INTEGER PRIMARY KEY AUTOINCREMENT,
     epoch INTEGER NOT NULL, first_seq INTEGER NOT NULL, last_seq INTEGER NOT NULL, count INTEGER NOT NULL)""",
 )
+# A new database takes the same steps as an old one, so that the tables' texts are the same in both.
+_CHANGES = (
+    "ALTER TABLE state ADD COLUMN commits INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE state ADD COLUMN last_row_id INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE state ADD COLUMN refused INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE state ADD COLUMN unsealed_to INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE state ADD COLUMN seal BLOB",
+    "ALTER TABLE messages ADD COLUMN resent INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE messages ADD COLUMN seal BLOB",
+    "ALTER TABLE dead_letters ADD COLUMN resent INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE dead_letters ADD COLUMN seal BLOB",
+    "ALTER TABLE tombstones ADD COLUMN reason TEXT NOT NULL DEFAULT 'evicted'",
+    "ALTER TABLE tombstones ADD COLUMN seal BLOB",
+)
+_TEXTS = "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL"
+_COMPLAINTS = 100  # as many as are looked at
+_OF_ROWS = ("NULL value in ", "TEXT value in ", "NUMERIC value in ")  # seals find what is wrong within a row
 
 
 class DamagedError(Exception):
@@ -60,9 +77,8 @@ def create_database(path: Path, epoch: int, *, last_row_id: int, last_tombstone_
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("BEGIN")
-        for statement in _SCHEMA:
-            connection.execute(statement)
-        connection.execute("INSERT INTO state VALUES (1, ?, 0, 0, 0, 0)", (epoch,))
+        _make_tables(connection)
+        insert_state(connection, State(epoch, last_row_id=last_row_id))
         numbers = [("messages", last_row_id), ("tombstones", last_tombstone_id)]
         connection.executemany("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", numbers)
         connection.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -84,8 +100,8 @@ def check_magic(path: Path) -> None:
             raise DamagedError("file is not a database")
 
 
-def verify(connection: sqlite3.Connection) -> None:
-    """Read the whole database once.
+def verify(connection: sqlite3.Connection) -> bool:
+    """Read the whole database once; whether it is of today's version, as against the first one.
 
     Raises:
         DamagedError: it is not an outbox, or not a sound one.
@@ -93,16 +109,48 @@ def verify(connection: sqlite3.Connection) -> None:
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    if (application, version) != (_APPLICATION, _VERSION):
+    if application != _APPLICATION or version not in {_FIRST_VERSION, _VERSION}:
         raise DamagedError(
             f"expected application {_APPLICATION:#x}, version {_VERSION}, got {application:#x}, {version}"
         )
-    found = {sql for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
-    if not found.issuperset(_SCHEMA):
+    expected = _texts() if version == _VERSION else frozenset(_FIRST_SCHEMA)
+    if not expected <= {sql for (sql,) in connection.execute(_TEXTS)}:
         raise DamagedError("its tables are not those of an outbox")
-    (complaint,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if complaint != "ok":
-        raise DamagedError(str(complaint))
+    _check(connection)
     for table in ("state", "sqlite_sequence"):
         if not connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0]:  # noqa: S608 — our own names
             raise DamagedError(f"its table {table} is empty")
+    return bool(version == _VERSION)
+
+
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Within a transaction: give the tables of the first version today's columns; nothing in them changes."""
+    for change in _CHANGES:
+        connection.execute(change)
+    connection.execute(f"PRAGMA user_version = {_VERSION}")
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in (*_FIRST_SCHEMA, *_CHANGES):
+        connection.execute(statement)
+
+
+@cache
+def _texts() -> frozenset[str]:
+    with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+        _make_tables(connection)
+        return frozenset(sql for (sql,) in connection.execute(_TEXTS))
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    """What is wrong with an index alone is mended: it says nothing that is not in its table."""
+    if not _complaint(connection):
+        return
+    connection.execute("REINDEX")
+    if complaint := _complaint(connection):
+        raise DamagedError(complaint)
+
+
+def _complaint(connection: sqlite3.Connection) -> str:
+    found = connection.execute(f"PRAGMA integrity_check({_COMPLAINTS})").fetchall()
+    return next((str(text) for (text,) in found if text != "ok" and not str(text).startswith(_OF_ROWS)), "")

@@ -1,15 +1,19 @@
-"""What is remembered of verdicts that were evicted: as few ranges as possible, and never more than a thousand."""
+"""What is remembered of verdicts that were given up: as few ranges as possible, and never more than a thousand."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 from itertools import pairwise
+from typing import Any
 
-from edge.delivery.outbox.records import Tombstone
+from edge.delivery.outbox.records import GivenUp, Tombstone
+from edge.delivery.outbox.rows import seal_numbers
 
 MAX_TOMBSTONES = 1000  # ranges; beyond, the two with the least between them are joined
-_SELECT = "SELECT id, epoch, first_seq, last_seq, count FROM tombstones"
+_COLUMNS = "id, epoch, first_seq, last_seq, count, reason"
+_SELECT = f"SELECT {_COLUMNS}, seal FROM tombstones"  # noqa: S608 — our own names
 
 
 class Tombstones:
@@ -31,11 +35,11 @@ class Tombstones:
         self._handed_out |= {found.tombstone_id for found in ranges[:limit]}
         return tuple(ranges[:limit])
 
-    def add(self, lost: Iterable[tuple[int, int]]) -> None:
-        """Remember each evicted (epoch, seq)."""
+    def add(self, lost: Iterable[tuple[int, int]], reason: GivenUp = GivenUp.EVICTED) -> None:
+        """Remember each (epoch, seq) that is given up."""
         added = False
         for epoch, first, last in _runs(lost):
-            self._add_range(epoch, first, last)
+            self._add_range(epoch, first, last, reason)
             added = True
         while added and len(self) > MAX_TOMBSTONES and self._join_closest():
             pass
@@ -45,39 +49,71 @@ class Tombstones:
         statement = "DELETE FROM tombstones WHERE id = ?"
         return sum(self._connection.execute(statement, (number,)).rowcount for number in set(tombstone_ids))
 
-    def _add_range(self, epoch: int, first: int, last: int) -> None:
+    def seal_all(self) -> None:
+        """Those of a version that had no seals."""
+        for values in self._connection.execute(f"{_SELECT} WHERE seal IS NULL").fetchall():
+            self._connection.execute(
+                "UPDATE tombstones SET seal = ? WHERE id = ?", (seal_numbers(*values[:-1]), values[0])
+            )
+
+    def delete_damaged(self) -> list[int]:
+        """Those that are not what was written; their numbers."""
+        rows = self._connection.execute(_SELECT).fetchall()
+        damaged = [values[0] for values in rows if not _is_sound(values)]
+        self.delete(damaged)
+        return damaged
+
+    def _add_range(self, epoch: int, first: int, last: int, reason: GivenUp) -> None:
         touching = self._read(
-            f"{_SELECT} WHERE epoch = ? AND first_seq <= ? AND last_seq >= ?", (epoch, last + 1, first - 1)
+            f"{_SELECT} WHERE epoch = ? AND first_seq <= ? AND last_seq >= ? AND reason = ?",
+            (epoch, last + 1, first - 1, reason.value),
         )
-        self._join([Tombstone(0, epoch, first, last, last - first + 1), *self._free(touching)])
+        self._join([Tombstone(0, epoch, first, last, last - first + 1, reason), *self._free(touching)])
 
     def _join_closest(self) -> bool:
         """False: none can be joined."""
-        ranges = self._free(self._read(f"{_SELECT} ORDER BY epoch, first_seq", ()))
-        pairs = [pair for pair in pairwise(ranges) if pair[0].epoch == pair[1].epoch]
+        ranges = self._free(self._read(f"{_SELECT} ORDER BY reason, epoch, first_seq", ()))
+        pairs = [pair for pair in pairwise(ranges) if _of_one_kind(*pair)]
         if pairs:
             self._join(min(pairs, key=lambda pair: pair[1].first_seq - pair[0].last_seq))
         return bool(pairs)
 
     def _join(self, ranges: Sequence[Tombstone]) -> None:
         self.delete(found.tombstone_id for found in ranges)
-        row = self._connection.execute(
-            "INSERT INTO tombstones (epoch, first_seq, last_seq, count) VALUES (?, ?, ?, ?)",
-            (
-                ranges[0].epoch,
-                min(found.first_seq for found in ranges),
-                max(found.last_seq for found in ranges),
-                sum(found.count for found in ranges),
-            ),
-        ).lastrowid
-        assert row is not None
-        self.last_id = max(self.last_id, row)
+        self.last_id += 1
+        joined = Tombstone(
+            self.last_id,
+            ranges[0].epoch,
+            min(found.first_seq for found in ranges),
+            max(found.last_seq for found in ranges),
+            sum(found.count for found in ranges),
+            ranges[0].reason,
+        )
+        self._connection.execute(
+            f"INSERT INTO tombstones ({_COLUMNS}, seal) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 — our own names
+            (*astuple(joined), seal_numbers(*astuple(joined))),
+        )
 
     def _free(self, ranges: Iterable[Tombstone]) -> list[Tombstone]:
         return [found for found in ranges if found.tombstone_id not in self._handed_out]
 
-    def _read(self, statement: str, values: Sequence[int]) -> list[Tombstone]:
-        return [Tombstone(*row) for row in self._connection.execute(statement, values).fetchall()]
+    def _read(self, statement: str, values: Sequence[int | str]) -> list[Tombstone]:
+        """What is damaged while the database is open is passed over, and found at the next opening."""
+        rows = self._connection.execute(statement, values).fetchall()
+        return [_tombstone(row) for row in rows if _is_sound(row)]
+
+
+def _tombstone(values: Sequence[Any]) -> Tombstone:
+    number, epoch, first, last, count, reason, _ = values
+    return Tombstone(number, epoch, first, last, count, GivenUp(reason))
+
+
+def _is_sound(values: Sequence[object]) -> bool:
+    return values[-1] == seal_numbers(*values[:-1])
+
+
+def _of_one_kind(first: Tombstone, second: Tombstone) -> bool:
+    return (first.epoch, first.reason) == (second.epoch, second.reason)
 
 
 def _runs(lost: Iterable[tuple[int, int]]) -> list[tuple[int, int, int]]:

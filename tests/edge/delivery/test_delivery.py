@@ -260,7 +260,7 @@ def test_a_database_that_cannot_be_used_is_an_alarm_that_names_the_old_one(tmp_p
     with delivering(free_port(), tmp_path / "o") as delivery:
         deliver(delivery, 0)
         epoch = delivery.conditions()
-        assert epoch.outbox_replaced == ""
+        assert epoch.outbox_damage == ""
     database = tmp_path / "o" / "outbox.db"
     database.write_bytes(b"this is no database" * 1000)
     with delivering(free_port(), tmp_path / "o") as delivery:

@@ -21,7 +21,7 @@ WELL = Conditions(
     refused=0,
     disk_low=False,
     outbox_refuses=False,
-    outbox_replaced="",
+    outbox_damage="",
 )
 WALL_S = 1_700_000_000.0
 
@@ -71,7 +71,7 @@ def test_what_is_wrong_at_the_first_look_is_raised_once() -> None:
         (AlarmCode.BACKLOG_GROWING, but(waiting=100)),
         (AlarmCode.DISK_LOW, but(disk_low=True)),
         (AlarmCode.MEMORY_ONLY, but(outbox_refuses=True)),
-        (AlarmCode.OUTBOX_CORRUPT, but(outbox_replaced="malformed; the old one is outbox.corrupt-1.db")),
+        (AlarmCode.OUTBOX_CORRUPT, but(outbox_damage="malformed; the old one is outbox.corrupt-1.db")),
         (AlarmCode.CLOCK_UNSYNCHRONISED, but(clock_synchronised=False)),
         (AlarmCode.SOURCE_AWAY, but(source_away=True)),
     ],

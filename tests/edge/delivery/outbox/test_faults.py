@@ -74,12 +74,12 @@ def test_a_disk_that_somebody_else_fills_costs_crops_but_no_verdict_at_first(mak
         for _ in range(20):
             outbox.append(Maker(crops=1, crop_size=20_000))
         filler = fill(disk)
+        seen = []
         for _ in range(20):
             outbox.append(Maker(crops=1, crop_size=20_000))
-        found = outbox.statistics()
-        assert not found.ballast
-        assert found.disk_low
-        assert found.evicted_crops >= 10
+            seen.append(outbox.statistics())
+        assert any(found.disk_low and not found.ballast for found in seen)
+        assert seen[-1].evicted_crops >= 10
         assert verdict_seqs(outbox) == list(range(1, 41))
         filler.unlink()
         outbox.append(Maker(crops=1))
@@ -314,7 +314,7 @@ def test_a_database_that_cannot_be_used_is_set_aside_whole_and_a_higher_epoch_be
         assert opened.set_aside == directory / "outbox.corrupt-20270115T080000Z.db"
         assert opened.set_aside.read_bytes() == damaged
         assert {path.name for path in opened.set_aside.with_suffix(".crops").iterdir()} == crops
-        assert outbox.epoch == epoch + 1
+        assert outbox.epoch > epoch
         assert outbox.statistics().replaced == 1
         assert outbox.append(Maker(crops=1)).seq == 1
     with Outbox.open(directory, ROOMY) as outbox:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from edge.delivery.outbox.database import message_bytes
 from edge.delivery.outbox.outbox import Outbox
 from edge.delivery.outbox.records import Kind, OutboxLimits
+from edge.delivery.outbox.rows import message_bytes
 from edge.records import Message
 from tests.outboxes import Maker, alarm, crop_files, everything, quick_directory
 
@@ -40,6 +40,9 @@ class Model:
         rows = [Kept(kind, seq, message) for kind, message in messages]
         self.waiting += rows
         self.arrivals += rows
+        self.make_room()
+
+    def make_room(self) -> None:
         while self.too_much and (victim := self.next_victim()) is not None:
             self.remove(victim)
 
@@ -66,17 +69,34 @@ class Model:
     def bury(self, row: Kept) -> None:
         self.waiting.remove(row)
         self.dead = sorted([*self.dead, row], key=self.arrivals.index)
+        if row.kind is Kind.VERDICT:
+            self.lost.add(row.seq)
+        self.make_room()
+
+    def resend(self, row: Kept) -> None:
+        self.dead.remove(row)
+        self.arrivals.remove(row)
+        self.arrivals.append(row)
+        self.waiting.append(row)
+        self.make_room()
 
 
 Append = st.tuples(st.just("append"), st.integers(0, 3), st.integers(60, 900))
 Other = st.tuples(st.sampled_from(["alarm", "event"]), st.integers(0, 2), st.just(0))
 Position = st.integers(0, 12)
-Change = st.tuples(st.sampled_from(["settle", "bury", "reopen", "publish tombstones"]), Position, Position)
+Change = st.tuples(
+    st.sampled_from(["settle", "bury", "resend", "drop", "reopen", "publish tombstones"]), Position, Position
+)
 Steps = st.lists(st.one_of(Append, Append, Other, Change), max_size=25)
+
+
+# A dead letter weighs as much as the message that it was: `bury` left the outbox above its limits.
+BURIED_ABOVE_THE_LIMITS = [("append", 0, 60), ("alarm", 0, 0), ("bury", 0, 0), ("reopen", 0, 0)]
 
 
 @settings(max_examples=60)
 @given(Steps, st.integers(1, 12), st.integers(300, 8000))
+@example(BURIED_ABOVE_THE_LIMITS, 1, 8000)
 def test_any_sequence_of_calls_does_what_the_model_does(
     steps: list[tuple[str, int, int]], max_rows: int, max_bytes: int
 ) -> None:
@@ -126,6 +146,21 @@ def take(step: tuple[str, int, int], outbox: Outbox, model: Model) -> None:
             found = outbox.tombstones(limit=1)
             outbox.settle_tombstones([tombstone.tombstone_id for tombstone in found])
             model.lost -= {seq for each in found for seq in range(each.first_seq, each.last_seq + 1)}
+        case _:
+            take_dead(step, outbox, model)
+
+
+def take_dead(step: tuple[str, int, int], outbox: Outbox, model: Model) -> None:
+    name, first, second = step
+    chosen = outbox.dead_letters()[first : first + (1 if name == "resend" else second)]
+    rows = [found.entry.row_id for found in chosen]
+    if name == "resend":
+        assert outbox.resend(rows) == tuple(rows)
+        for row in model.dead[first : first + 1]:
+            model.resend(row)
+    else:
+        assert outbox.drop(rows) == len(rows)
+        del model.dead[first : first + second]
 
 
 def compare(outbox: Outbox, model: Model, directory: Path) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from edge.delivery.outbox.outbox import FILE_LOST, Outbox
-from edge.delivery.outbox.records import How, Kind, OutboxLimits, Tombstone
+from edge.delivery.outbox.outbox import Outbox
+from edge.delivery.outbox.records import FILE_LOST, GivenUp, How, Kind, OutboxLimits, Tombstone
 from edge.errors import DeliveryError, OutboxError
 from edge.records import Message
 from tests.outboxes import ROOMY, Maker, alarm, crop_bytes, crop_files, everything, quick_directory, verdict_seqs
@@ -126,18 +126,32 @@ def test_the_epoch_is_not_below_the_clock_and_grows_although_the_clock_went_back
     (directory / "outbox.db").unlink()
     clock.now_s -= 3600
     with Outbox.open(directory, ROOMY, clock=clock) as outbox:
-        assert outbox.epoch == 1_800_000_001
+        assert outbox.epoch > 1_800_000_000
         assert outbox.opened.how is How.REPLACED
         assert outbox.opened.reason == "the database file is missing"
 
 
-def test_a_reserved_epoch_is_never_that_of_a_database(directory: Path) -> None:
-    with Outbox.open(directory, ROOMY, clock=Clock()) as outbox:
-        reserved = [outbox.reserve_epoch(), outbox.reserve_epoch()]
-        assert outbox.epoch < reserved[0] < reserved[1]
-        database, opening = outbox._files.begin(outbox._files.set_aside(), "for this test")
-        database.close()
-        assert opening.epoch > reserved[1]
+@pytest.mark.parametrize("lost", ["", "epoch", "high_water"])
+def test_no_two_processes_number_without_the_disk_in_one_epoch_even_if_the_clock_was_ahead(
+    directory: Path, lost: str
+) -> None:
+    clock = Clock(1_900_000_000.0)
+    apart, own = [], []
+    for _ in range(4):
+        with Outbox.open(directory, ROOMY, clock=clock) as outbox:
+            apart += [outbox.reserve_epoch()]
+            own += [outbox.epoch]
+            assert outbox.reserve_epoch() == apart[-1]
+            outbox.append(Maker())
+        clock.now_s = 1_800_000_000.0
+        (directory / lost).unlink() if lost else None
+    (directory / "outbox.db").unlink()
+    with Outbox.open(directory, ROOMY, clock=clock) as outbox:
+        own += [outbox.epoch]
+        apart += [outbox.reserve_epoch()]
+    assert len({*apart}) == 5
+    assert not {*apart} & {*own}
+    assert outbox.epoch > max(apart[:-1])
 
 
 def test_verdicts_that_are_given_up_take_numbers_and_are_explained(directory: Path) -> None:
@@ -282,7 +296,7 @@ def test_dead_letters_give_way_before_verdicts_and_a_dead_verdict_leaves_a_tombs
         assert verdict_seqs(outbox) == [1, 3, 4]
         assert outbox.dead_letters() == ()
         assert outbox.statistics().evicted_dead_letters == 1
-        assert outbox.tombstones() == (Tombstone(1, outbox.epoch, 2, 2, 1),)
+        assert outbox.tombstones() == (Tombstone(1, outbox.epoch, 2, 2, 1, GivenUp.REFUSED),)
 
 
 def test_the_oldest_verdicts_give_way_last_and_are_remembered_as_one_range(directory: Path) -> None:
