@@ -1,9 +1,9 @@
 """An IR's fingerprint: what it gives for one drawn picture, so that a machine that miscalculates it is found out.
 
-OpenVINO chooses its kernels by the processor, and some of them are wrong: EfficientNet-Lite0 in int8 gives its features
-with AMX, and others without. Whoever makes an IR checks it (against torch, or f32 on pictures of good parts) and writes
-down the fingerprint; whoever teaches with it compares. Each IR is compared with itself: on a picture that int8 was
-not calibrated for, even right int8 features are up to 56 % from those of f32, and no bound would tell them apart.
+OpenVINO chooses its kernels by the processor, and some of them are wrong: average pools of signed int8 give their
+results with AMX, and others without. Whoever makes an IR checks it (against torch, or f32 on pictures of good parts) and
+writes down the fingerprint; whoever teaches with it compares. Each IR is compared with itself: on a picture that int8
+was not calibrated for, even right int8 features are up to 56 % from those of f32, and no bound would tell them apart.
 
 The picture and the projection are raw numbers of PCG64 and whole-number arithmetic: the same wherever and whenever.
 """
@@ -23,9 +23,9 @@ from edge.records import Float32Array, UInt8Array
 from edge.terminal import say
 from export.conversion.ir_files import run_model
 
-# Relative error against the same IR on AMX at f32, seen from AVX2 to AMX with OpenVINO 2026.4 (ResNet-18,
-# WideResNet50-2 and EfficientNet-Lite0 at 224² and 256²). Right: at most .001 for f32, .003 for int8, .05 for bf16.
-# Wrong, which is Lite0 in int8 without AMX: .76 to .95.
+# Relative error against the same IR on AMX at f32, seen from SSE4.1 to AMX with OpenVINO 2026.4 (ResNet-18,
+# WideResNet50-2 and EfficientNet-Lite0 at 224² and 256²). Right: at most .001 for f32, .02 for int8, .05 for bf16.
+# Wrong, which is Lite0 in int8 without AMX where its pools are int8 too (see `export.conversion.quantize`): .76 to .95.
 MAXIMUM_REFERENCE_ERROR = 0.2
 # Squares along each side and their weight, coarse to fine: large areas with edges, and texture within them.
 _PATCHWORK = ((3, 4), (7, 2), (17, 1), (41, 1))

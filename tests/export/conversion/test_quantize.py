@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,40 @@ def test_the_files_are_those_described(int8: Path) -> None:
     assert sorted(path.name for path in int8.iterdir()) == ["model.bin", "model.json", "model.xml"]
     for name in (MODEL_XML, MODEL_BIN):
         assert read_verified(int8, name, description.files[name])
+
+
+@pytest.fixture(scope="module")
+def signed_int8(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """EfficientNet-Lite0 in int8, pretrained: its layers are signed, unlike ResNet's behind their ReLU."""
+    directory = tmp_path_factory.mktemp("signed")
+    convert(ConvertOptions("efficientnet_lite0", geometry=Geometry(input_height=96, input_width=96)), directory / "f32")
+    quantize(directory / "f32", draw_pictures(12, 96, 96, seed=3), directory / "int8")
+    return directory / "int8"
+
+
+RELATIVE_ERROR = """
+import sys
+from pathlib import Path
+import numpy as np, openvino as ov
+from edge.bundle.ir import read_ir_description
+from export.conversion.reference import make_reference
+directory = Path(sys.argv[1])
+description = read_ir_description(directory)
+got = make_reference(ov.Core().read_model(directory / "model.xml"), description.geometry)
+print(np.linalg.norm(np.subtract(got, description.reference)) / np.linalg.norm(description.reference))
+"""
+
+
+@pytest.mark.parametrize("level", ["AVX512_CORE_VNNI", "AVX2"])
+def test_signed_features_are_the_same_on_every_instruction_set(signed_int8: Path, level: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", RELATIVE_ERROR, str(signed_int8)],
+        env={**os.environ, "ONEDNN_MAX_CPU_ISA": level},
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert float(done.stdout) < 0.05  # pools on signed int8, or weights in the whole range: .3 and more
 
 
 def test_input_and_output_keep_their_names_and_types(int8: Path) -> None:
