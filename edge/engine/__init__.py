@@ -1,1 +1,1 @@
-"""OpenVINO and the cores: `core` is the one that all share, `embedder` a compiled network, `threads` the cores."""
+"""OpenVINO, faiss and the cores: `core`, `embedder`, `kernels` (what faiss multiplies with), `threads`."""

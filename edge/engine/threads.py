@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
-import faiss
 from threadpoolctl import ThreadpoolController
+
+from edge.engine.kernels import faiss
 
 
 def use_search_threads(count: int) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import faiss
 import numpy as np
 
+from edge.engine.kernels import faiss
 from edge.engine.threads import available_cores, use_search_threads
 from edge.normality.base import Peak, peak_of
 from edge.records import Float32Array, Int64Array

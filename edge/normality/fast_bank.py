@@ -13,9 +13,9 @@ a subspace (`edge.normality.subspace`) is a lower bound of the true one. The ima
 
 from __future__ import annotations
 
-import faiss
 import numpy as np
 
+from edge.engine.kernels import faiss
 from edge.engine.threads import available_cores, use_search_threads
 from edge.normality.base import Bank, Peak, peak_of
 from edge.normality.exact_bank import ExactBank
