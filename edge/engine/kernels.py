@@ -1,9 +1,9 @@
 """faiss, loaded with the matrix kernels that fit the processor; nothing else imports it.
 
 The OpenBLAS in faiss's wheel (0.3.15, of 2021) knows processors by their model numbers, and falls back to the kernels
-of 2004 (Prescott) on those that came later: exhaustive search then takes 4.7 times as long as with AVX-512, 2.9 times as
-long as with AVX2 (1,024 patches in 15,680 × 1536). NumPy's is newer and loaded first: faiss is given the kernels that it
-found. A choice by the operator stays, and neither NumPy nor programs that are started later are told.
+of 2004 (Prescott) on those that came later: exhaustive search then takes 4.7 times as long as with AVX-512, 2.9 times
+as long as with AVX2 (1,024 patches in 15,680 × 1536). NumPy's is newer and loaded first: faiss is given the kernels
+that it found. A choice by the operator stays, and neither NumPy nor programs that are started later are told.
 """
 
 from __future__ import annotations

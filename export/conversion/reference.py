@@ -1,9 +1,10 @@
 """An IR's fingerprint: what it gives for one drawn picture, so that a machine that miscalculates it is found out.
 
 OpenVINO chooses its kernels by the processor, and some of them are wrong: average pools of signed int8 give their
-results with AMX, and others without. Whoever makes an IR checks it (against torch, or f32 on pictures of good parts) and
-writes down the fingerprint; whoever teaches with it compares. Each IR is compared with itself: on a picture that int8
-was not calibrated for, even right int8 features are up to 56 % from those of f32, and no bound would tell them apart.
+results with AMX, and others without. Whoever makes an IR checks it (against torch, or f32 on pictures of good parts)
+and writes down the fingerprint; whoever teaches with it compares. Each IR is compared with itself: on a picture that
+int8 was not calibrated for, even right int8 features are up to 56 % from those of f32, and no bound would tell them
+apart.
 
 The picture and the projection are raw numbers of PCG64 and whole-number arithmetic: the same wherever and whenever.
 """
