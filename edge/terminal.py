@@ -6,6 +6,7 @@ Progress is a bar on a terminal and plain lines elsewhere.
 from __future__ import annotations
 
 import os
+import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,8 +22,10 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from edge.errors import PatchlineError
+from edge.errors import PatchlineError, SettingsError
 
+# Loading the libraries takes 850 MB of addresses, teaching thirty small pictures 1.8 GB, on two cores.
+LEAST_ADDRESS_SPACE = 2 << 30
 _PLAIN_INTERVAL_S = 5.0
 # Speed is averaged over so long: the rounds of a large coreset's selection take many seconds each.
 _SPEED_OVER_S = 120.0
@@ -47,6 +50,24 @@ def run_app(command: Callable[[], None]) -> None:
         complain(str(error))
         _forget_unread_output()
         sys.exit(error.exit_code)
+    except MemoryError as error:
+        complain(f"memory ran out ({str(error) or 'nothing says for what'}); give less at once, or this machine more")
+        _forget_unread_output()
+        sys.exit(PatchlineError.exit_code)
+
+
+def refuse_small_address_space() -> None:
+    """Refuse what `ulimit -v` leaves if libraries would crash in it, wordlessly and while they are loaded.
+
+    Raises:
+        SettingsError: it is below `LEAST_ADDRESS_SPACE`.
+    """
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_ADDRESS_SPACE:
+        raise SettingsError(
+            f"ulimit -v leaves this process {limit >> 20} MiB of addresses; expected {LEAST_ADDRESS_SPACE >> 20} or "
+            "more, as native libraries reserve far more than they use; raise it, and bound memory itself (MemoryMax)"
+        )
 
 
 def _forget_unread_output() -> None:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import ctypes
 import os
 import shutil
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from edge.errors import PatchlineError
+from edge.files.names import bounded
 
 # Linux' renameat2(2).
 _AT_FDCWD = -100
@@ -21,7 +24,7 @@ def write_file(path: Path, contents: bytes) -> None:
     Raises:
         OSError: the disk refuses; the old file, if any, is untouched.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{bounded(path.name)}.{os.getpid()}.tmp")
     try:
         _write_synced(temporary, contents)
         temporary.replace(path)
@@ -41,7 +44,7 @@ def write_directory(directory: Path, files: Mapping[str, bytes], *, replace: boo
     """
     if directory.exists() and not replace:
         raise error(f"{directory}: exists already; choose another name or allow replacing it")
-    staging = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
+    staging = directory.with_name(f".{bounded(directory.name)}.{os.getpid()}.tmp")
     shutil.rmtree(staging, ignore_errors=True)  # of a killed process that had our number
     try:
         staging.mkdir(parents=True)
@@ -54,6 +57,25 @@ def write_directory(directory: Path, files: Mapping[str, bytes], *, replace: boo
         raise error(f"{directory}: cannot be written ({problem.strerror}); nothing was left behind") from problem
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def refuse_unwritable(directory: Path, error: type[PatchlineError]) -> None:
+    """Refuse a directory that files could not be written into, before the work that makes them; nothing is left.
+
+    Raises:
+        error: it cannot be made, or not be written into.
+    """
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=directory):
+            pass
+    except OSError as problem:
+        raise error(f"{directory}: cannot be written into ({problem.strerror}); give a place that can be") from problem
+    finally:
+        for path in missing:
+            with suppress(OSError):
+                path.rmdir()
 
 
 def _swap(staging: Path, directory: Path) -> None:
@@ -74,7 +96,7 @@ def _exchange(first: Path, second: Path) -> bool:
 
 
 def _rename_twice(staging: Path, directory: Path) -> None:
-    old = directory.with_name(f".{directory.name}.{os.getpid()}.old")
+    old = directory.with_name(f".{bounded(directory.name)}.{os.getpid()}.old")
     directory.rename(old)
     try:
         staging.rename(directory)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -14,6 +15,14 @@ def shown(name: str | Path) -> str:
     """
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return "".join(character if character.isprintable() else _escaped(character) for character in text)
+
+
+def bounded(name: str, longest: int = 200) -> str:
+    """`name`, or one as unique of at most `longest` bytes: file systems allow 255, and we add prefixes and suffixes."""
+    encoded = os.fsencode(name)
+    if len(encoded) <= longest:
+        return name
+    return f"{os.fsdecode(encoded[: longest - 17])}-{hashlib.sha256(encoded).hexdigest()[:16]}"
 
 
 def _escaped(character: str) -> str:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from edge.errors import ExportError, SettingsError
+from edge.files.names import shown
 from edge.terminal import say
 from export.cli.options import (
     Arithmetic,
@@ -218,7 +219,7 @@ def plan_runs(irs: Sequence[Path], ratios: Sequence[float]) -> dict[str, tuple[P
 
 def _evaluate_run(categories: Sequence[Category], options: EvaluateOptions) -> Run:
     results: tuple[CategoryResults, ...] = evaluate_all(categories, options)
-    run = Run(options.out.resolve().name, results)
+    run = Run(shown(options.out.resolve().name), results)
     write_summary(summarize(run), options.out)
     if _can_render():
         say(f"report: {_render(options.out)}")

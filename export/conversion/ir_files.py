@@ -12,7 +12,7 @@ import openvino as ov
 
 from edge.bundle.ir import MODEL_BIN, MODEL_JSON, MODEL_XML, IrDescription
 from edge.errors import ExportError
-from edge.files.atomic import write_directory
+from edge.files.atomic import refuse_unwritable, write_directory
 from edge.files.schema import hash_bytes
 from edge.records import Float32Array, UInt8Array
 
@@ -47,11 +47,12 @@ def model_files(model: ov.Model) -> dict[str, bytes]:
 
 
 def refuse_existing(out: Path, *, overwrite: bool) -> None:
-    """Refuse `out` if it exists, unless it is an IR directory that may be replaced.
+    """Refuse `out` if it cannot be written or exists, unless it is an IR directory that may be replaced.
 
     Raises:
         ExportError: saying which.
     """
+    refuse_unwritable(out.parent, ExportError)
     if not out.exists() and not out.is_symlink():
         return
     if not overwrite:

@@ -19,6 +19,7 @@ from edge.errors import ExportError
 from edge.files.pictures import read_picture
 from edge.inspection.preprocess import inspected_region, prepare
 from edge.records import UInt8Array
+from export.conversion.ir_files import refuse_existing
 
 PARITY_PICTURES = 4
 CALIBRATION_PICTURES = 300
@@ -53,6 +54,7 @@ def make_ir(
         ExportError: torch or NNCF is not installed, weights cannot be had, or torch and IR disagree.
         SourceError: a calibration picture cannot be read.
     """
+    refuse_existing(out, overwrite=overwrite)
     try:
         from export.conversion.convert import ConvertOptions, convert  # noqa: PLC0415 — the station has no torch
         from export.conversion.weights import WeightsChoice  # noqa: PLC0415

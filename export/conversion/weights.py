@@ -29,6 +29,7 @@ from torch import Tensor
 from edge.bundle.ir import Weights
 from edge.errors import ExportError
 from edge.files.atomic import write_file
+from edge.files.names import shown
 from edge.files.schema import hash_bytes
 from export.conversion.backbones import EFFICIENTNET_LITE0, random_state
 
@@ -90,7 +91,7 @@ def load_weights(backbone: str, expected: Mapping[str, Tensor], choice: WeightsC
     if choice.random_seed is not None:
         return _random_weights(needed, choice)
     if choice.file is not None:
-        return _from_bytes(choice.file, _read_bytes(choice.file), needed, "file", choice.file.name)
+        return _from_bytes(choice.file, _read_bytes(choice.file), needed, "file", shown(choice.file.name))
     if backbone == EFFICIENTNET_LITE0:
         path, name = _packaged_file(), f"{LITE0_PACKAGE} {metadata.version(LITE0_PACKAGE)}"
         return _from_bytes(path, _read_bytes(path), needed, "package", name)

@@ -6,8 +6,6 @@ size, with their masks, as copies; the dataset is not touched.
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,14 +14,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from edge.files.names import bounded, shown
 from edge.files.pictures import read_picture, write_picture
 from edge.records import BoolArray, UInt8Array
 from edge.terminal import say
 from export.datasets.category import Category, LabelledPicture
 from export.datasets.ground_truth import read_mask_file
 from export.datasets.verify import Size
-
-_LONGEST_NAME = 200  # bytes
 
 
 def make_uniform(category: Category, sizes: Mapping[Path, Size], copies: Path) -> Category:
@@ -43,8 +40,8 @@ def make_uniform(category: Category, sizes: Mapping[Path, Size], copies: Path) -
     if not odd:
         return category
     say(
-        f"{category.name}: {len(odd)} of {len(sizes)} pictures are not {usual[1]}×{usual[0]} as most are, "
-        f"such as {odd[0].name} with {sizes[odd[0]][1]}×{sizes[odd[0]][0]}: resized copies are used"
+        f"{shown(category.name)}: {len(odd)} of {len(sizes)} pictures are not {usual[1]}×{usual[0]} as most are, "
+        f"such as {shown(odd[0])} with {sizes[odd[0]][1]}×{sizes[odd[0]][0]}: resized copies are used"
     )
     copied = {path: _copy(path, category.path, copies, usual) for path in odd}
     return replace(
@@ -86,16 +83,8 @@ def _resize_mask(mask: BoolArray, size: Size) -> BoolArray:
 
 def _write(image: UInt8Array, path: Path, root: Path, copies: Path) -> Path:
     copy = copies / path.relative_to(root)
-    if copy.suffix != ".png" or len(os.fsencode(copy.name)) > _LONGEST_NAME:
-        copy = copy.with_name(f"{_shortened(copy.name)}.png")  # lossless, and beside a copy of the same stem
+    if copy.suffix != ".png" or copy.name != bounded(copy.name):
+        copy = copy.with_name(f"{bounded(copy.name)}.png")  # lossless, and beside a copy of the same stem
     copy.parent.mkdir(parents=True, exist_ok=True)
     write_picture(copy, image)
     return copy
-
-
-def _shortened(name: str) -> str:
-    """`name`, with room for a suffix in what file systems allow (255 bytes); still a name of its own."""
-    encoded = os.fsencode(name)
-    if len(encoded) <= _LONGEST_NAME:
-        return name
-    return f"{os.fsdecode(encoded[: _LONGEST_NAME - 17])}-{hashlib.sha256(encoded).hexdigest()[:16]}"

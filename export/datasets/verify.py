@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge.errors import ExportError, PatchlineError, SourceError
+from edge.files.names import shown
 from edge.files.pictures import read_picture
 from edge.terminal import phase
 from export.datasets.category import GOOD, Category, CategorySummary, KindSummary, LabelledPicture
@@ -62,7 +63,7 @@ def _look_at(category: Category) -> _Look:
     sizes: dict[Path, Size] = {}
     problems: list[PatchlineError] = []
     pictures = [*good, *category.test]
-    with phase(f"checking {category.name}", len(pictures)) as done:
+    with phase(f"checking {shown(category.name)}", len(pictures)) as done:
         for number, picture in enumerate(pictures):
             try:
                 height, width = read_picture(picture.path).shape[:2]
@@ -78,11 +79,11 @@ def _summary(category: Category) -> CategorySummary:
     pictures = Counter(picture.kind for picture in category.test)
     masks = Counter(picture.kind for picture in category.test if picture.masks)
     return CategorySummary(
-        name=category.name,
+        name=shown(category.name),
         layout=category.layout,
         train=len(category.train),
         validation=len(category.validation),
-        kinds=tuple(KindSummary(kind, pictures[kind], masks[kind]) for kind in sorted(pictures)),
+        kinds=tuple(KindSummary(shown(kind), pictures[kind], masks[kind]) for kind in sorted(pictures)),
     )
 
 

@@ -19,7 +19,8 @@ import numpy as np
 
 from edge.bundle.bundle import Bundle, Manifest, read_bundle
 from edge.errors import BundleError, ExportError
-from edge.files.atomic import write_file
+from edge.files.atomic import refuse_unwritable, write_file
+from edge.files.names import shown
 from edge.files.pictures import read_picture
 from edge.health.usage import cpu_model
 from edge.inspection.inspector import Inspection, Inspector
@@ -101,6 +102,7 @@ def evaluate(category: Category, options: EvaluateOptions) -> CategoryResults:
         SourceError: a picture cannot be read.
     """
     place = options.out / category.name
+    refuse_unwritable(place, ExportError)
     key = evaluation_key(category, options.teaching, (options.teaching.ir, *options.ensemble), options.gallery)
     kept = _kept_results(place, key)
     if kept is not None:
@@ -127,7 +129,7 @@ def evaluate_all(categories: Sequence[Category], options: EvaluateOptions) -> tu
     """
     results = []
     for number, category in enumerate(categories, start=1):
-        say(f"category {number} of {len(categories)}: {category.name}")
+        say(f"category {number} of {len(categories)}: {shown(category.name)}")
         results.append(evaluate(category, options))
     return tuple(results)
 
@@ -194,17 +196,15 @@ def _open_judge(bundles: tuple[Bundle, ...], options: EvaluateOptions) -> _Judge
 def _inspect_all(category: Category, judge: _Judge, copies: Path) -> _Tested:
     masked = all(picture.masks for picture in category.test if picture.kind != GOOD)
     pictures, stages, maps, masks = [], [], [], []
-    with phase(f"inspecting {category.name}", len(category.test)) as done:
+    with phase(f"inspecting {shown(category.name)}", len(category.test)) as done:
         for number, picture in enumerate(category.test):
             frame = _read_frame(picture.path, number)
             inspection = _judged(judge, frame, picture.path)
             anomaly = _map_of(inspection)
             pictures.append(
                 PictureResult(
-                    path=os.path.relpath(
-                        picture.path, copies if picture.path.is_relative_to(copies) else category.path
-                    ),
-                    kind=picture.kind,
+                    path=_shown_path(picture.path, category, copies),
+                    kind=shown(picture.kind),
                     score=inspection.verdict.score,
                     map_peak=float(anomaly.values.max()),
                     outcome="FAIL" if inspection.verdict.outcome is Outcome.FAIL else "PASS",
@@ -219,6 +219,10 @@ def _inspect_all(category: Category, judge: _Judge, copies: Path) -> _Tested:
     return _Tested(tuple(pictures), tuple(stages), tuple(maps), tuple(masks))
 
 
+def _shown_path(path: Path, category: Category, copies: Path) -> str:
+    return shown(os.path.relpath(path, copies if path.is_relative_to(copies) else category.path))
+
+
 def mask_on_map(mask: BoolArray, anomaly: AnomalyMap) -> BoolArray:
     """What of `mask` (frame height, width) lies in the map's region, at the map's resolution (nearest)."""
     region = anomaly.region
@@ -229,7 +233,7 @@ def mask_on_map(mask: BoolArray, anomaly: AnomalyMap) -> BoolArray:
 
 def _read_frame(path: Path, number: int) -> Frame:
     image = read_picture(path)
-    return Frame(FrameIdentity(number, time.time(), time.monotonic(), name=path.name), image)
+    return Frame(FrameIdentity(number, time.time(), time.monotonic(), name=shown(path.name)), image)
 
 
 def _judged(judge: _Judge, frame: Frame, path: Path) -> Inspection | EnsembleInspection:
@@ -256,7 +260,7 @@ def _describe(
     geometry = first.ir.geometry
     return CategoryResults(
         key=key,
-        category=category.name,
+        category=shown(category.name),
         layout=category.layout.value,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         backbone=" + ".join(manifest.ir.backbone for manifest in manifests),
@@ -286,7 +290,7 @@ def _settings_of(manifest: Manifest, options: EvaluateOptions) -> dict[str, str]
     ir = manifest.ir
     geometry = ir.geometry
     return manifest.settings | {
-        "ir": ", ".join(ir.resolve().name for ir in (options.teaching.ir, *options.ensemble)),
+        "ir": ", ".join(shown(ir.resolve().name) for ir in (options.teaching.ir, *options.ensemble)),
         "frame_size": f"{manifest.frame_width}×{manifest.frame_height}",
         "layers": ", ".join(ir.layers),
         "embedding": ir.embedding,
@@ -318,7 +322,7 @@ def _write_gallery(
 def _write_panel(choice: Choice, picture: LabelledPicture, judge: _Judge, place: Path) -> GalleryEntry:
     frame = _read_frame(picture.path, choice.picture)
     inspection = _judged(judge, frame, picture.path)
-    caption = f"{picture.kind}  {picture.path.name}"
+    caption = f"{shown(picture.kind)}  {shown(picture.path.name)}"
     panel = draw_panel(
         frame.image,
         inspection.verdict,

@@ -110,6 +110,7 @@ def _with_contour(image: UInt8Array, truth: BoolArray | None) -> UInt8Array:
 def _under_band(image: UInt8Array, height: int, text: str) -> UInt8Array:
     band = np.full((height, image.shape[1], 3), _BAND, np.uint8)
     scale = height / 40
+    text = text.encode("ascii", "replace").decode()  # OpenCV draws no other, and dies of some
     (text_width, text_height), _ = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)
     scale *= min(1.0, (image.shape[1] - 12) / max(1, text_width))
     origin = (6, (height + text_height) // 2)

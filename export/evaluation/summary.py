@@ -19,6 +19,7 @@ from rich.table import Table
 
 from edge.errors import ExportError
 from edge.files.atomic import write_file
+from edge.files.names import shown
 from export.datasets.category import GOOD
 from export.evaluation.results import RESULTS, CategoryResults, read_results
 
@@ -97,11 +98,11 @@ def read_runs(places: Sequence[Path]) -> tuple[Run, ...]:
             directory = path.parent.parent.resolve()
             if directory not in directories:
                 directories[directory] = (_run_name(directory, place), [])
-            if all(results.category != path.parent.name for results in directories[directory][1]):
+            if all(results.category != shown(path.parent.name) for results in directories[directory][1]):
                 directories[directory][1].append(read_results(path))
     names = Counter(name for name, _ in directories.values())
     return tuple(
-        Run(name if names[name] == 1 else str(directory), tuple(results))
+        Run(name if names[name] == 1 else shown(directory), tuple(results))
         for directory, (name, results) in directories.items()
     )
 
@@ -146,7 +147,7 @@ def summary_table(rows: Sequence[SummaryRow]) -> Table:
 
 def _run_name(directory: Path, place: Path) -> str:
     below = os.path.relpath(directory, place.resolve())
-    return directory.name if below in {".", ".."} else below
+    return shown(directory.name if below in {".", ".."} else below)
 
 
 def _row(run: str, results: CategoryResults) -> SummaryRow:

@@ -14,6 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge.bundle.ir import MODEL_JSON
+from edge.errors import ExportError
+from edge.files.atomic import refuse_unwritable
+from edge.files.names import shown
 from edge.health.usage import cpu_model
 from edge.terminal import say
 from export.conversion.make_ir import IrRecipe, make_ir
@@ -39,6 +42,7 @@ def run_experiment(experiment: Experiment, base: Base, categories: Sequence[Cate
         PatchlineError: a network cannot be made, or a category cannot be taught or measured.
     """
     place = out / experiment.name
+    refuse_unwritable(place, ExportError)
     settings = experiment.settings(base)
     rows = []
     for number, setting in enumerate(settings, start=1):
@@ -114,7 +118,7 @@ def _describe(base: Base) -> dict[str, str]:
     geometry = recipe.geometry
     return {
         "backbone": recipe.backbone,
-        "weights": recipe.weights.name
+        "weights": shown(recipe.weights.name)
         if recipe.weights
         else "random"
         if recipe.random_seed is not None

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 
 from edge.errors import ExportError
+from edge.files.names import shown
 from export.evaluation.results import RESULTS
 from export.experiments.results import read_experiment
 from export.report.evaluation_page import subject_of, view_run
@@ -66,4 +67,4 @@ def _find_runs(out: Path) -> list[tuple[str, list[Path]]]:
 
 
 def _run_name(run: Path, out: Path) -> str:
-    return run.relative_to(out).as_posix().removeprefix(".") if run.is_relative_to(out) else ""
+    return shown(run.relative_to(out).as_posix().removeprefix(".")) if run.is_relative_to(out) else ""

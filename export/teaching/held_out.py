@@ -11,6 +11,7 @@ import numpy as np
 
 from edge.bundle.bundle import GoldenRecord, HeldOutScore, TeachingRecord
 from edge.errors import ExportError, SourceError
+from edge.files.names import shown
 from edge.files.pictures import read_picture
 from edge.files.schema import hash_bytes
 from edge.inspection.scorer import Scored, Scorer
@@ -107,7 +108,7 @@ def name_outliers(good: Scores) -> None:
     """Warn of held-out parts that score far above the others."""
     outliers = find_outliers(good.scores)
     if outliers:
-        named = ", ".join(f"{good.paths[index].name} ({good.scores[index]:.3f})" for index in outliers[:_NAMED])
+        named = ", ".join(f"{shown(good.paths[index])} ({good.scores[index]:.3f})" for index in outliers[:_NAMED])
         say(
             f"warning: {len(outliers)} of {len(good.paths)} held-out pictures score far above the others (median "
             f"{np.median(good.scores):.3f}) and raise the threshold: {named}. If they show defective parts, "

@@ -10,6 +10,7 @@ from typing import Literal
 from edge.bundle.bundle import MANIFEST, NAME_PATTERN
 from edge.bundle.ir import IrDescription
 from edge.errors import ExportError, SettingsError
+from edge.files.atomic import refuse_unwritable
 from edge.records import Box, Precision, Search
 
 Method = Literal["conformal", "mean_sigma", "best_f1"]
@@ -50,7 +51,7 @@ def refuse_early(options: TeachOptions, ir: IrDescription) -> None:
     """Refuse what cannot work before any work is done.
 
     Raises:
-        ExportError: the IR's weights are random, or `out` may not be replaced.
+        ExportError: the IR's weights are random, or `out` may not be replaced or cannot be written.
         SettingsError: settings contradict each other, or the recipe's name is none.
     """
     if ir.weights.source == "random" and not options.allow_random:
@@ -76,6 +77,7 @@ def refuse_early(options: TeachOptions, ir: IrDescription) -> None:
         raise ExportError(f"{options.out}: exists already; give another --out, or --replace")
     if options.out.exists() and not (options.out / MANIFEST).is_file():
         raise ExportError(f"{options.out}: is not a bundle, so --replace will not replace it; give another --out")
+    refuse_unwritable(options.out.parent, ExportError)
 
 
 def recipe_of(options: TeachOptions) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import ExportError, SourceError
+from edge.files.names import shown
 from edge.files.pictures import read_picture
 from edge.terminal import phase, say
 
@@ -73,7 +74,7 @@ def _look(path: Path) -> _Look:
         path,
         (image.shape[0], image.shape[1]),
         hashlib.sha256(image.tobytes()).hexdigest(),
-        f"{path}: blank (all pixels nearly equal)" if blank else "",
+        f"{shown(path)}: blank (all pixels nearly equal)" if blank else "",
     )
 
 
@@ -84,9 +85,9 @@ def _problems(looks: Sequence[_Look], usual: tuple[int, int]) -> dict[Path, str]
         if look.problem:
             bad[look.path] = look.problem
         elif look.size != usual:
-            bad[look.path] = f"{look.path}: {look.size[1]}×{look.size[0]} where most are {usual[1]}×{usual[0]}"
+            bad[look.path] = f"{shown(look.path)}: {look.size[1]}×{look.size[0]} where most are {usual[1]}×{usual[0]}"
         elif look.digest in first:
-            bad[look.path] = f"{look.path}: the same picture as {first[look.digest].name}"
+            bad[look.path] = f"{shown(look.path)}: the same picture as {shown(first[look.digest])}"
         else:
             first[look.digest] = look.path
     return bad

@@ -5,6 +5,7 @@ import pty
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from edge.errors import BundleError, SettingsError
@@ -36,6 +37,28 @@ def test_an_expected_error_is_one_line_and_its_exit_code(
         run_app(fail)
     assert caught.value.code == code
     assert capfd.readouterr().err == f"error: {error}\n"
+
+
+def test_memory_that_ran_out_is_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        np.empty(2**60, np.uint8)
+
+    with pytest.raises(SystemExit) as caught:
+        run_app(fail)
+    assert caught.value.code == 1
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith("error: memory ran out (Unable to allocate 1.00 EiB")
+
+
+@pytest.mark.parametrize("program", ["edge", "export"])
+def test_an_address_space_that_libraries_would_crash_in_is_refused_before_they_are_loaded(program: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"ulimit -v 800000; exec {sys.executable} -m {program} --help"],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ulimit -v leaves this process 781 MiB of addresses; expected 2048 or more")
 
 
 def test_an_unexpected_error_is_not_hidden() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edge.errors import BundleError, ExportError
-from edge.files.atomic import _rename_twice, write_directory, write_file
+from edge.files.atomic import _rename_twice, refuse_unwritable, write_directory, write_file
 from tests.disks import MakeDisk, run_with_file_limit
 
 OLD = {"a.bin": b"old a", "sub/b.bin": b"old b"}
@@ -31,6 +31,24 @@ def test_a_file_is_written_and_replaced(tmp_path: Path) -> None:
     write_file(path, b"two")
     assert path.read_bytes() == b"two"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_longest_name_that_a_file_system_takes_can_be_written(tmp_path: Path) -> None:
+    path = tmp_path / ("ü" * 127 + "n")
+    write_file(path, b"one")
+    write_directory(tmp_path / ("d" * 255), NEW, replace=False, error=ExportError)
+    assert path.read_bytes() == b"one"
+    assert sorted(map(len, (entry.name for entry in tmp_path.iterdir()))) == [128, 255]
+
+
+def test_what_can_be_written_is_tried_and_left_as_it_was(tmp_path: Path) -> None:
+    refuse_unwritable(tmp_path / "new" / "deeper", ExportError)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with pytest.raises(ExportError, match=r"file/new: cannot be written into \(Not a directory\)"):
+        refuse_unwritable(tmp_path / "file" / "new", ExportError)
+    with pytest.raises(ExportError, match=r"/proc/new: cannot be written into"):
+        refuse_unwritable(Path("/proc/new"), ExportError)
 
 
 def test_a_file_is_written_with_its_parents(tmp_path: Path) -> None:

@@ -153,12 +153,28 @@ def test_a_repeated_picture_is_refused_or_left_out(dataset: Path, ir_dir: Path, 
     arguments = ("evaluate", category, "--ir", ir_dir, "--out", tmp_path / "out", "--best", "0")
     refused = run(*arguments)
     assert refused.returncode == 7
-    assert "again.png: the same picture as 003.png" in refused.stderr
+    assert f"again.png: the same picture as {category}/train/good/003.png" in refused.stderr
     assert "--skip-bad" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert run(*arguments, "--skip-bad").returncode == 0
     results = read_results(tmp_path / "out" / "plate" / RESULTS)
     assert results.taught + results.held_out == TAUGHT
+
+
+def test_names_that_are_not_utf_8_are_shown_as_text_everywhere(dataset: Path, ir_dir: Path, tmp_path: Path) -> None:
+    category = Path(shutil.copytree(dataset / "plate", tmp_path / os.fsdecode(b"plate\xff")))
+    for directory, suffix in (("test/edge", ""), ("ground_truth/edge", "_mask")):
+        named = category / directory / f"014{suffix}.png"
+        named.rename(named.with_name(os.fsdecode(b"014\xfe") + f"{suffix}.png"))
+    verified = run("dataset", "--verify", category)
+    assert verified.stdout.startswith(r"plate\xff (mvtec)")
+    out = tmp_path / os.fsdecode(b"out\xff")
+    done = run("evaluate", category, "--ir", ir_dir, "--out", out, "--best", "2")
+    assert done.returncode == 0, done.stderr
+    results = read_results(out / os.fsdecode(b"plate\xff") / RESULTS)
+    assert results.category == r"plate\xff"
+    assert r"test/edge/014\xfe.png" in {picture.path for picture in results.pictures}
+    assert r"test/edge/014\xfe.png" in (out / "report.html").read_text()
 
 
 def test_a_broken_dataset_is_named_with_exit_code_7(tmp_path: Path, ir_dir: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+
 import cv2
 import numpy as np
 import pytest
@@ -73,12 +75,12 @@ def test_nothing_is_shown_twice_or_in_a_group_that_it_is_not_of(parts: list[tupl
             assert sum(choice.group == group for choice in choices) == min(limit, wrong)
 
 
-def panel_of(truth: BoolArray | None, size: tuple[int, int] = (480, 640)) -> UInt8Array:
+def panel_of(truth: BoolArray | None, size: tuple[int, int] = (480, 640), caption: str = "dent 000.png") -> UInt8Array:
     image = np.full((*size, 3), 90, np.uint8)
     anomaly = AnomalyMap(np.zeros((64, 64), np.float32), Box(0, 0, size[1], size[0]))
     anomaly.values[40:50, 10:20] = 30.0
     verdict = Verdict(FrameIdentity(0, 0.0, 0.0), Outcome.FAIL, 9.0, THRESHOLD, "plate", "0" * 12)
-    return draw_panel(image, verdict, anomaly, pixel_threshold=THRESHOLD, truth=truth, caption="dent 000.png")
+    return draw_panel(image, verdict, anomaly, pixel_threshold=THRESHOLD, truth=truth, caption=caption)
 
 
 @pytest.mark.parametrize(("size", "width"), [((480, 640), 900), ((640, 480), 675), ((96, 128), 900)])
@@ -107,6 +109,11 @@ def test_the_ground_truth_is_a_contour_and_the_map_lies_over_the_middle() -> Non
     assert (with_truth[band:, :300] == 90).all()  # the picture as it is
     assert not (with_truth[band:, 300:600] == 90).all()  # the map over it
     assert (with_truth[:, :600] == without[:, :600]).all()
+
+
+@pytest.mark.parametrize("caption", [os.fsdecode(b"scratch\xff.png"), "Kratzer größer 漢字.png", "\x1b[31m\n"])
+def test_any_name_can_be_a_caption(caption: str) -> None:
+    assert panel_of(None, caption=caption).shape == panel_of(None).shape
 
 
 def test_where_nobody_drew_a_mask_the_panel_says_so() -> None:

@@ -33,7 +33,7 @@ REASONS = {
     "small.png": "30×20 where most are 60×40",
     "turned.png": "40×60 where most are 60×40",
     "black.png": "blank",
-    "zz-again.bmp": "the same picture as good-2.png",
+    "zz-again.bmp": "the same picture as",
 }
 
 

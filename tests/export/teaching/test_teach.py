@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -203,7 +204,7 @@ def test_pictures_of_another_size_are_refused_by_name(options: TeachOptions, pic
 def test_corrupt_and_repeated_pictures_are_refused_by_name(options: TeachOptions, pictures: Path) -> None:
     (pictures / "torn.png").write_bytes((pictures / "good-1.png").read_bytes()[:999])
     shutil.copy(pictures / "good-2.png", pictures / "zz.png")
-    refused(replace(options, images=pictures), ExportError, r"2 of 12.*torn\.png.*zz\.png: the same picture as good-2")
+    refused(replace(options, images=pictures), ExportError, r"2 of 12.*torn\.png.*zz\.png: the same .* as .*good-2")
 
 
 def test_bad_pictures_are_skipped_on_demand_and_recorded(options: TeachOptions, pictures: Path) -> None:
@@ -212,6 +213,24 @@ def test_bad_pictures_are_skipped_on_demand_and_recorded(options: TeachOptions, 
     assert manifest.teaching.pictures + manifest.teaching.held_out == 10
     (skipped,) = manifest.teaching.skipped
     assert "torn.png" in skipped
+
+
+def test_names_that_are_not_utf_8_are_skipped_and_recorded_as_text(options: TeachOptions, pictures: Path) -> None:
+    shutil.copy(pictures / "good-1.png", pictures / os.fsdecode(b"zz\xff.png"))
+    manifest = teach(replace(options, images=pictures, skip_bad=True))
+    (skipped,) = read_bundle(options.out).manifest.teaching.skipped
+    assert skipped.startswith(rf"{pictures}/zz\xff.png: the same picture as")
+    assert manifest.teaching.pictures + manifest.teaching.held_out == 10
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_any_work(
+    options: TeachOptions, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file" / "plate", Path("/proc/nobody/plate")):
+        with pytest.raises(ExportError, match=rf"{place.parent}: cannot be written into"):
+            teach(replace(options, out=place))
+    assert capfd.readouterr().err == ""
 
 
 def test_an_existing_bundle_is_kept_unless_it_shall_be_replaced(options: TeachOptions, bundle_dir: Path) -> None:
