@@ -52,5 +52,5 @@ def test_the_station_teaches_itself(station: Path, ir_dir: Path, good_pictures: 
 
     refused = run(station / "patchline-export", "convert", "--backbone", "resnet18", "--out", tmp_path / "ir")
     assert refused.returncode == 7
-    assert "pip install 'patchline[export]'" in refused.stderr
+    assert "pip install '.[export]'" in refused.stderr
     assert "Traceback" not in refused.stderr

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+import platformdirs
 
 
 def default_cache_dir() -> Path | None:
@@ -11,7 +14,7 @@ def default_cache_dir() -> Path | None:
 
     Never the working directory, which under systemd is `/`.
     """
-    directory = _directory("CACHE_DIRECTORY", "XDG_CACHE_HOME", "~/.cache")
+    directory = _systemd("CACHE_DIRECTORY") or _at_home(platformdirs.user_cache_path)
     try:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError:
@@ -21,13 +24,19 @@ def default_cache_dir() -> Path | None:
 
 def default_state_dir(station: str) -> Path:
     """Where a station keeps what must survive: below systemd's state directory, else the user's. Not made here."""
-    return _directory("STATE_DIRECTORY", "XDG_STATE_HOME", "~/.local/state") / station
+    return (_systemd("STATE_DIRECTORY") or _at_home(platformdirs.user_state_path)) / station
 
 
-def _directory(systemd: str, xdg: str, fallback: str) -> Path:
-    given = os.environ.get(systemd, "").split(":")[0]
+def _systemd(variable: str) -> Path | None:
+    given = os.environ.get(variable, "").split(":")[0]
+    return Path(given) if given else None
+
+
+def _at_home(find: Callable[[str], Path]) -> Path:
+    """A service user without a home gets a place that cannot be written, never one below the working directory."""
+    nowhere = Path("/nonexistent") / "patchline"
     try:
-        home = Path(os.environ.get(xdg) or fallback).expanduser()
-    except RuntimeError:  # a service user without a home
-        home = Path("/nonexistent")
-    return Path(given) if given else home / "patchline"
+        directory = find("patchline")
+    except RuntimeError:
+        return nowhere
+    return directory if directory.is_absolute() else nowhere

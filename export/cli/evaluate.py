@@ -169,7 +169,7 @@ def report(
     if not out.is_dir():
         raise SettingsError(f"{out}: no such directory; give the --out of an evaluation")
     if not _can_render():
-        raise ExportError(f"report needs {' and '.join(_REPORT_PACKAGES)}: pip install 'patchline[report]'")
+        raise ExportError(f"report needs {' and '.join(_REPORT_PACKAGES)}: pip install '.[report]' -c constraints.txt")
     say(f"report: {_render(out)}")
 
 
@@ -224,7 +224,10 @@ def _evaluate_run(categories: Sequence[Category], options: EvaluateOptions) -> R
     if _can_render():
         say(f"report: {_render(options.out)}")
     else:
-        say(f"no report: it needs the 'report' extra: pip install 'patchline[report]', then report {options.out}")
+        say(
+            "no report: it needs the 'report' extra: pip install '.[report]' -c constraints.txt, "
+            f"then report {options.out}"
+        )
     return run
 
 

@@ -110,7 +110,10 @@ def show_page(place: Path) -> None:
     try:
         from export.report.render import render_experiment  # noqa: PLC0415 — matplotlib and jinja2 are an extra
     except ImportError as error:
-        say(f"no page: {error.name} is missing; pip install 'patchline[report]', then patchline-export report {place}")
+        say(
+            f"no page: {error.name} is missing; pip install '.[report]' -c constraints.txt, "
+            f"then patchline-export report {place}"
+        )
         return
     say(f"page: {render_experiment(place / EXPERIMENT)}")
 

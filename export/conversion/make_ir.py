@@ -60,7 +60,7 @@ def make_ir(
         from export.conversion.weights import WeightsChoice  # noqa: PLC0415
     except ImportError as error:
         raise ExportError(
-            f"convert needs the 'export' extra ({error.name} is missing): pip install 'patchline[export]', "
+            f"convert needs the 'export' extra ({error.name} is missing): pip install '.[export]' -c constraints.txt, "
             "on any machine; the IR directory is then copied to the station"
         ) from error
     options = ConvertOptions(
@@ -90,7 +90,7 @@ def import_quantize() -> Callable[..., IrDescription]:
         ExportError: NNCF is not installed.
     """
     if find_spec("nncf") is None:
-        raise ExportError("int8 needs NNCF: pip install 'patchline[int8]'")
+        raise ExportError("int8 needs NNCF: pip install '.[int8]' -c constraints.txt")
     from export.conversion.quantize import quantize  # noqa: PLC0415
 
     return quantize

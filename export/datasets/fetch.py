@@ -5,21 +5,17 @@ Nothing is extracted before the hash is right, and nothing is written outside th
 
 from __future__ import annotations
 
-import hashlib
-import http.client
 import os
 import shutil
 import tarfile
-import urllib.request
 import zipfile
 from pathlib import Path
 
 from edge.errors import ExportError
-from edge.terminal import phase, say
+from edge.terminal import say
 from export.datasets.public import DATASETS, Archive, describe_dataset
+from export.download import download
 
-_TIMEOUT_S = 30.0  # without a single byte
-_CHUNK_BYTES = 1 << 20
 _ROOM = 2.1  # the archive and its contents, which are pictures and hardly compressed
 
 
@@ -57,9 +53,7 @@ def fetch_archive(archive: Archive, directory: Path, address: str) -> Path:
     file = directory.with_name(f".{directory.name}.{os.getpid()}.part")
     staging = directory.with_name(f".{directory.name}.{os.getpid()}.tmp")
     try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        _download(address, file)
-        _check_hash(file, archive, address)
+        download(address, file, archive.sha256, room=_ROOM)
         say(f"sha256 is right; extracting into {directory}")
         _extract(file, staging, archive.url)
         if not (staging / archive.directory).is_dir():
@@ -67,7 +61,7 @@ def fetch_archive(archive: Archive, directory: Path, address: str) -> Path:
         if directory.exists():
             directory.rmdir()
         staging.rename(directory)
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except OSError as error:
         raise ExportError(
             f"{address}: cannot be fetched into {directory} ({error}); nothing was left behind"
         ) from error
@@ -75,45 +69,6 @@ def fetch_archive(archive: Archive, directory: Path, address: str) -> Path:
         file.unlink(missing_ok=True)
         shutil.rmtree(staging, ignore_errors=True)
     return directory / archive.directory
-
-
-def _download(address: str, file: Path) -> None:
-    if not address.startswith(("https://", "http://")):
-        raise ValueError("the address must begin with https:// or http://")
-    with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:  # noqa: S310 — checked above
-        announced = answer.headers.get("Content-Length")
-        size = int(announced) if announced else 0
-        _check_room(file.parent, size)
-        done_bytes = 0
-        with file.open("wb") as stream, phase(f"downloading {address.rpartition('/')[2]}, MB", _mb(size)) as done:
-            while chunk := answer.read(_CHUNK_BYTES):
-                stream.write(chunk)
-                done_bytes += len(chunk)
-                done(_mb(done_bytes))
-    if size and done_bytes != size:
-        raise ValueError(f"ended after {done_bytes} of {size} bytes")
-
-
-def _mb(size: int) -> int:
-    return -(-size // 1_000_000)
-
-
-def _check_room(directory: Path, size: int) -> None:
-    free = shutil.disk_usage(directory).free
-    if free < _ROOM * size:
-        raise ExportError(
-            f"{directory}: archive and contents need {_ROOM * size / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
-        )
-
-
-def _check_hash(file: Path, archive: Archive, address: str) -> None:
-    with file.open("rb") as stream:
-        got = hashlib.file_digest(stream, "sha256").hexdigest()
-    if got != archive.sha256:
-        raise ExportError(
-            f"{address}: not the published archive: expected sha256 {archive.sha256[:12]}…, got {got[:12]}…; "
-            "nothing was extracted; try again, or another address"
-        )
 
 
 def _extract(file: Path, directory: Path, name: str) -> None:

@@ -45,7 +45,7 @@ def payload_class() -> Any:
     except ImportError as error:
         raise SettingsError(
             "sparkplug.enabled: expected the protobuf package, got none installed: "
-            "run pip install 'patchline[sparkplug]', or set sparkplug.enabled = false"
+            "run pip install '.[sparkplug]' -c constraints.txt, or set sparkplug.enabled = false"
         ) from error
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="patchline/sparkplug_b.proto", package=PACKAGE, syntax="proto2")

