@@ -23,7 +23,6 @@ _NATIVE_ENVIRONMENT = {
     "OPENCV_IO_MAX_IMAGE_WIDTH": str(2**16),
     "OPENCV_IO_MAX_IMAGE_HEIGHT": str(2**16),
     "OPENCV_LOG_LEVEL": "FATAL",  # our errors say it once; OpenCV would repeat it at every attempt
-    "OPENCV_FFMPEG_LOGLEVEL": "-8",  # AV_LOG_QUIET
 }
 for _name, _value in _NATIVE_ENVIRONMENT.items():
     os.environ.setdefault(_name, _value)

@@ -5,10 +5,8 @@ from __future__ import annotations
 from edge.files.pictures import MAX_PIXELS
 from edge.settings.sections import SourceKind, SourceSettings
 from edge.sources.base import PixelLimit, Source
-from edge.sources.camera import CameraSource
 from edge.sources.files import open_files
 from edge.sources.simulated.source import open_simulated
-from edge.sources.video import open_video
 
 
 def open_source(settings: SourceSettings, max_pixels: PixelLimit = lambda: MAX_PIXELS) -> Source:
@@ -17,12 +15,17 @@ def open_source(settings: SourceSettings, max_pixels: PixelLimit = lambda: MAX_P
     Raises:
         SourceError: it cannot be opened; the message says why and what to do.
     """
+    # FFmpeg takes a tenth of a second to load, and is loaded where it is needed.
     match settings.kind:
         case SourceKind.SIMULATED:
             return open_simulated(settings)
         case SourceKind.FOLDER:
             return open_files(settings, max_pixels)
         case SourceKind.VIDEO:
-            return open_video(settings)
+            from edge.sources.video import open_video  # noqa: PLC0415
+
+            return open_video(settings, max_pixels)
         case SourceKind.CAMERA:
-            return CameraSource(settings)
+            from edge.sources.camera import CameraSource  # noqa: PLC0415
+
+            return CameraSource(settings, max_pixels)

@@ -4,12 +4,13 @@ Capture runs in a thread of its own, because a driver may block for ever inside 
 longer than its call may take is abandoned and another one takes over; at most one such thread is left
 behind at a time. Every change between streaming and away is one line in the log.
 
-A sensor's noise makes every picture another one: a picture equal to the one before is stale, and a camera that gives
-no other ones is away as if it gave none.
+A sensor's noise makes every picture another one: a picture equal to the one before is stale. A camera that gives only
+stale pictures, or none that can be decoded, is away as if it gave none; each of them is answered all the same.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
 import random
@@ -26,8 +27,8 @@ from edge.errors import SourceError
 from edge.records import Frame, FrameIdentity, UInt8Array
 from edge.settings.sections import SourceSettings
 from edge.sources.address import parse_address
-from edge.sources.base import SourceState
-from edge.sources.capture import Capture, CaptureOpener, OpenCvCapture, WrongSizeError, wishes
+from edge.sources.base import PixelLimit, Shot, SourceState
+from edge.sources.capture import Capture, CaptureOpener, WrongSizeError, open_capture, wishes
 
 log = logging.getLogger("patchline.source")
 
@@ -71,7 +72,7 @@ class CameraSource:
     station may have started before its camera.
     """
 
-    def __init__(self, settings: SourceSettings, open_capture: CaptureOpener = OpenCvCapture) -> None:
+    def __init__(self, settings: SourceSettings, max_pixels: PixelLimit, opener: CaptureOpener = open_capture) -> None:
         """Open `settings.device`.
 
         Raises:
@@ -79,13 +80,14 @@ class CameraSource:
         """
         self._settings = settings
         self._address = parse_address(settings.device, settings.credentials_file)
-        self._open_capture = open_capture
+        self._open_capture = functools.partial(opener, self._address, settings, max_pixels)
         self._say_what_is_ignored()
         self._changed = threading.Condition()
         self._newest: Frame | None = None
         self._captured = 0
         self._renewed = 0  # frames unlike the one before
-        self._repeated = 0  # frames since the last of those
+        self._repeated = 0  # frames since the last of those, and
+        self._unusable = 0  # those that could not be decoded
         self._last_image: UInt8Array | None = None  # captured, by whichever thread
         self._returned = 0
         self._dropped = 0
@@ -187,6 +189,8 @@ class CameraSource:
 
     def _why_away(self) -> str:
         lasted = f"for {self._settings.read_timeout_s:g} s"
+        if self._unusable:
+            return f"no whole picture {lasted} ({self._unusable} damaged)"
         if not self._repeated:
             return f"no frame {lasted}"
         return (
@@ -229,10 +233,10 @@ class CameraSource:
     def _open(self, link: _Link) -> Capture | None:
         capture: Capture | None = None
         failure: SourceError | None = None
-        # Twice the time: after a failure the camera's host is asked whether it is there at all.
-        with link.call(2 * self._settings.open_timeout_s):
+        # Three times: it is opened, then looked into; after a failure its host is asked whether it is there at all.
+        with link.call(3 * self._settings.open_timeout_s):
             try:
-                capture = self._open_capture(self._address, self._settings)
+                capture = self._open_capture()
             except SourceError as error:
                 failure = error
         with self._changed:
@@ -246,35 +250,39 @@ class CameraSource:
         frozen_from_s = time.monotonic()
         while not link.stop.is_set() and time.monotonic() - frozen_from_s <= self._settings.read_timeout_s:
             with link.call(self._settings.read_timeout_s):
-                image = capture.read()
-            if image is None:
+                shot = capture.read()
+            if shot is None:
                 return
-            if self._deliver(link, image):
+            if self._deliver(link, shot):
                 frozen_from_s = time.monotonic()
 
-    def _deliver(self, link: _Link, image: UInt8Array) -> bool:
-        """Put the frame where `read` finds it, unless this thread was stopped meanwhile. False: it is stale."""
+    def _deliver(self, link: _Link, shot: Shot) -> bool:
+        """Put the frame where `read` finds it, unless this thread was stopped meanwhile. False: no new picture."""
         now_s = time.monotonic()
-        last = self._last_image
-        stale = self._settings.refuse_identical and last is not None and identical(image, last)
+        stale = not shot.unusable and self._is_stale(shot.image)
+        new = not stale and not shot.unusable
         with self._changed:
             if link.stop.is_set():
-                return not stale
+                return new
             self._dropped += self._newest is not None
-            self._newest = Frame(identity=self._identify(now_s), image=image, stale=stale)
+            self._newest = Frame(self._identify(now_s), shot.image, stale=stale, unusable=shot.unusable)
             self._captured += 1
-            self._last_image = image
-            if stale:
-                self._repeated += 1
-            else:
-                self._take_for_new(now_s)
+            self._repeated += stale
+            self._unusable += bool(shot.unusable)
+            if new:
+                self._take_for_new(shot.image, now_s)
             self._changed.notify_all()
-        return not stale
+        return new
 
-    def _take_for_new(self, now_s: float) -> None:
+    def _is_stale(self, image: UInt8Array) -> bool:
+        last = self._last_image
+        return self._settings.refuse_identical and last is not None and identical(image, last)
+
+    def _take_for_new(self, image: UInt8Array, now_s: float) -> None:
         """The camera has given another picture than before. Called with the lock held."""
+        self._last_image = image
         self._renewed += 1
-        self._repeated = 0
+        self._repeated = self._unusable = 0
         if self._away:
             self._away = False
             log.info("source: %s: back after %.1f s", self._address.label, now_s - self._last_new_s)

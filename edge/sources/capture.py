@@ -1,4 +1,4 @@
-"""Opening a camera with OpenCV: settings asked for, read back, and compared."""
+"""Opening a camera: a device by V4L2 (OpenCV), settings asked for, read back and compared; an address by FFmpeg."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ import cv2
 import numpy as np
 
 from edge.errors import SourceError
-from edge.records import UInt8Array
+from edge.files.jpeg import decode_jpeg
 from edge.settings.sections import SourceSettings
 from edge.sources.address import Address, why_silent
+from edge.sources.base import PixelLimit, Shot, unusable
+from edge.sources.stream import VideoRead
 
 log = logging.getLogger("patchline.source")
 
 # Linux V4L2_EXPOSURE_MANUAL; OpenCV hands the driver's own value through.
 _MANUAL_EXPOSURE = 1.0
+_JPEG_FORMATS = tuple(float(cv2.VideoWriter.fourcc(*code)) for code in ("MJPG", "JPEG"))
 
 
 class WrongSizeError(SourceError):
@@ -27,8 +30,8 @@ class WrongSizeError(SourceError):
 class Capture(Protocol):
     """An opened camera. Both calls may block for ever when a driver hangs."""
 
-    def read(self) -> UInt8Array | None:
-        """The next picture, (height, width, 3) BGR, or None if the stream broke."""
+    def read(self) -> Shot | None:
+        """What came for the next picture, or None if the stream broke."""
         ...
 
     def release(self) -> None:
@@ -36,65 +39,84 @@ class Capture(Protocol):
         ...
 
 
-CaptureOpener = Callable[[Address, SourceSettings], Capture]
+CaptureOpener = Callable[[Address, SourceSettings, PixelLimit], Capture]
 
 
-class OpenCvCapture:
-    """`cv2.VideoCapture`: V4L2 for devices, FFmpeg with explicit time-outs for addresses.
+def open_capture(address: Address, settings: SourceSettings, max_pixels: PixelLimit) -> Capture:
+    """The camera at `address`, open, as the settings ask for it.
 
-    `OPENCV_FFMPEG_CAPTURE_OPTIONS` is left to the operator: without it OpenCV asks RTSP for TCP, and FFmpeg
-    follows an address of the network to the network only, never to a file.
+    Raises:
+        SourceError: it cannot be opened, or gives pictures of another size than asked for (`WrongSizeError`).
+    """
+    capture: Capture
+    if address.network:
+        capture = stream = _open_stream(address, settings, max_pixels)
+        got = {"width": float(stream.width), "height": float(stream.height)}
+    else:
+        capture = device = DeviceCapture(address, settings, max_pixels)
+        got = device.got
+    try:
+        _check_size(address, settings, got)
+    except SourceError:
+        capture.release()
+        raise
+    return capture
+
+
+def _open_stream(address: Address, settings: SourceSettings, max_pixels: PixelLimit) -> VideoRead:
+    timeouts_s = (settings.open_timeout_s, settings.read_timeout_s)
+    try:
+        return VideoRead(str(address.target), address.label, max_pixels, timeouts_s=timeouts_s)
+    except SourceError:
+        raise SourceError(f"{address.label}: {why_silent(address, settings.open_timeout_s)}") from None
+
+
+class DeviceCapture:
+    """A device of this machine, by V4L2. `got` is what it says that it gives of what the settings ask for.
+
+    JPEG that it sends is decoded here, strictly: OpenCV would fill what is missing.
     """
 
-    def __init__(self, address: Address, settings: SourceSettings) -> None:
-        self._capture = _open(address, settings)
+    def __init__(self, address: Address, settings: SourceSettings, max_pixels: PixelLimit) -> None:
+        self._capture = cv2.VideoCapture(address.target, cv2.CAP_V4L2)
+        self._max_pixels = max_pixels
         if not self._capture.isOpened():
             self._capture.release()
             raise SourceError(f"{address.label}: {why_silent(address, settings.open_timeout_s)}")
-        try:
-            _configure(self._capture, address, settings)
-        except SourceError:
-            self._capture.release()
-            raise
+        self.got = self._configure(address, settings)
+        sends_jpeg = self._capture.get(cv2.CAP_PROP_FOURCC) in _JPEG_FORMATS
+        self._raw = sends_jpeg and self._capture.set(cv2.CAP_PROP_CONVERT_RGB, 0)
 
-    def read(self) -> UInt8Array | None:
-        """The next picture, or None if the stream broke."""
+    def read(self) -> Shot | None:
+        """What came for the next picture, or None if the stream broke."""
         try:
             taken, image = self._capture.read()
         except cv2.error:
             return None
-        return np.asarray(image, np.uint8) if taken else None
+        if not taken:
+            return None
+        picture = np.asarray(image, np.uint8)
+        return self._decode(picture.tobytes()) if self._raw else Shot(picture)
 
     def release(self) -> None:
-        """Close the device or connection."""
+        """Close the device."""
         self._capture.release()
 
+    def _decode(self, data: bytes) -> Shot:
+        try:
+            return Shot(decode_jpeg(data, self._max_pixels()))
+        except SourceError as error:
+            return unusable(str(error))
 
-def _open(address: Address, settings: SourceSettings) -> cv2.VideoCapture:
-    if isinstance(address.target, int):
-        return cv2.VideoCapture(address.target, cv2.CAP_V4L2)
-    if not address.network:
-        return cv2.VideoCapture(address.target, cv2.CAP_V4L2)
-    timeouts = [
-        cv2.CAP_PROP_OPEN_TIMEOUT_MSEC,
-        round(settings.open_timeout_s * 1000),
-        cv2.CAP_PROP_READ_TIMEOUT_MSEC,
-        round(settings.read_timeout_s * 1000),
-    ]
-    return cv2.VideoCapture(address.target, cv2.CAP_FFMPEG, timeouts)
-
-
-def _configure(capture: cv2.VideoCapture, address: Address, settings: SourceSettings) -> None:
-    """Ask a device for what the settings say, and compare what it gives; an address is compared only."""
-    wanted = wishes(settings)
-    if not address.network:
+    def _configure(self, address: Address, settings: SourceSettings) -> dict[str, float]:
+        wanted = wishes(settings)
         for key, value in wanted.values():
-            capture.set(key, value)
-    got = {name: capture.get(key) for name, (key, _) in wanted.items()}
-    _check_size(address, settings, got)
-    for name, (_, value) in wanted.items():
-        if not address.network and got[name] != value:
-            log.warning("source: %s: asked for %s %g, got %g", address.label, name, value, got[name])
+            self._capture.set(key, value)
+        got = {name: self._capture.get(key) for name, (key, _) in wanted.items()}
+        for name, (_, value) in wanted.items():
+            if got[name] != value:
+                log.warning("source: %s: asked for %s %g, got %g", address.label, name, value, got[name])
+        return got
 
 
 def wishes(settings: SourceSettings) -> dict[str, tuple[int, float]]:

@@ -21,6 +21,8 @@ class Mood(Enum):
     HANG = auto()  # connections stay open, nothing is sent any more
     CLOSE = auto()  # every connection is closed
     GARBAGE = auto()  # random bytes instead of frames
+    CUT = auto()  # every second frame has 55 % of its bytes
+    HUGE = auto()  # headers that announce 16,000 × 16,000 pixels
     FREEZE = auto()  # the last picture again and again, also to those who connect anew
 
 
@@ -109,7 +111,7 @@ class MjpegCamera:
                 return
             if self.mood is Mood.GARBAGE:
                 connection.sendall(random.bytes(5000))
-            elif self.mood is Mood.STREAM and self.sent != self._frames:
+            elif self.mood in {Mood.STREAM, Mood.CUT, Mood.HUGE} and self.sent != self._frames:
                 connection.sendall(self._part(self.sent))
                 self.sent += 1
             elif self.mood is Mood.FREEZE:
@@ -117,9 +119,15 @@ class MjpegCamera:
                 self.repeated += 1
 
     def _part(self, number: int) -> bytes:
-        _, jpeg = cv2.imencode(".jpg", np.full((*self.size, 3), number % 200, np.uint8))
-        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {jpeg.size}\r\n\r\n"
-        return head.encode() + jpeg.tobytes() + b"\r\n"
+        _, encoded = cv2.imencode(".jpg", np.full((*self.size, 3), number % 200, np.uint8))
+        jpeg = encoded.tobytes()
+        if self.mood is Mood.CUT and number % 2:
+            jpeg = jpeg[: len(jpeg) * 55 // 100]
+        if self.mood is Mood.HUGE:
+            height = jpeg.index(b"\xff\xc0") + 5  # behind marker, length and precision
+            jpeg = jpeg[:height] + 2 * (16_000).to_bytes(2, "big") + jpeg[height + 4 :]
+        head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+        return head.encode() + jpeg + b"\r\n"
 
 
 def wait_until(holds: object, limit_s: float = 20) -> None:

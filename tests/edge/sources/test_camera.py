@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import SourceError
-from edge.records import Frame, UInt8Array
+from edge.records import Frame
 from edge.settings.sections import SourceKind, SourceSettings
 from edge.sources import open_source
 from edge.sources.address import Address
-from edge.sources.base import Source, SourceState
+from edge.sources.base import PixelLimit, Shot, Source, SourceState, unusable
 from edge.sources.camera import LONGEST_BACK_OFF_S, SHORTEST_BACK_OFF_S, CameraSource, identical, lengthen
 from edge.sources.capture import Capture, CaptureOpener
 
@@ -93,6 +93,39 @@ def test_the_newest_frame_wins_and_every_gap_is_a_counted_drop() -> None:
             newest, read = frame, read + 1
         assert newest.identity.sequence + 1 == read + source.dropped
         assert camera.sent == 30
+
+
+def test_a_frame_that_is_cut_off_is_a_frame_without_a_picture() -> None:
+    with MjpegCamera(size=(240, 320)) as camera, opened(settings(camera.address)) as source:
+        assert not next_frame(source).unusable
+        camera.mood = Mood.CUT
+        wait_until(lambda: next_frame(source).unusable.startswith("JPEG cut off or damaged"))
+        wait_until(lambda: not next_frame(source).unusable)  # every second one is whole
+        assert source.state is SourceState.STREAMING
+        camera.mood = Mood.STREAM
+        wait_until(lambda: all(not next_frame(source).unusable for _ in range(5)))
+
+
+def test_a_stream_that_changes_its_size_is_not_scaled() -> None:
+    with MjpegCamera(size=(48, 64)) as camera, opened(settings(camera.address)) as source:
+        assert next_frame(source).image.shape == (48, 64, 3)
+        camera.size = (108, 192)
+        wait_until(lambda: next_frame(source).image.shape == (108, 192, 3))
+        camera.size = (48, 64)
+        wait_until(lambda: next_frame(source).image.shape == (48, 64, 3))
+
+
+def test_a_picture_of_too_many_pixels_is_not_decoded_and_the_rest_goes_on() -> None:
+    with MjpegCamera(size=(48, 64)) as camera:
+        source = open_source(settings(camera.address), lambda: 48 * 64)
+        try:
+            assert not next_frame(source).unusable
+            camera.mood = Mood.HUGE
+            wait_until(lambda: next_frame(source).unusable.startswith("16000×16000 pixels; expected at most 3072"))
+            camera.mood = Mood.STREAM
+            wait_until(lambda: not next_frame(source).unusable)
+        finally:
+            source.close()
 
 
 def test_a_stream_that_stops_is_away_and_comes_back(caplog: pytest.LogCaptureFixture) -> None:
@@ -379,7 +412,7 @@ class FakeDriver:
         self.unblock = threading.Event()
         self._behaviours = behaviours
 
-    def open(self, _address: Address, _settings: SourceSettings) -> Capture:
+    def open(self, _address: Address, _settings: SourceSettings, _max_pixels: PixelLimit) -> Capture:
         behaviour = self._behaviours[min(self.opened, len(self._behaviours) - 1)]
         self.opened += 1
         if behaviour == "crash":
@@ -392,16 +425,19 @@ class FakeCapture:
         self._driver = driver
         self._behaviour = behaviour
 
-    def read(self) -> UInt8Array | None:
+    def read(self) -> Shot | None:
         if self._behaviour == "block":
             self._driver.unblock.wait()
-            return np.zeros((2, 2, 3), np.uint8)
+            return Shot(np.zeros((2, 2, 3), np.uint8))
+        if self._behaviour == "damage":
+            time.sleep(0.005)
+            return unusable("cut off")
         time.sleep(0.005)
         image = np.full((2, 2, 3), 7, np.uint8)
         if self._behaviour != "freeze":
             self._driver.read += 1
             image[1, 1] = self._driver.read % 256
-        return image
+        return Shot(image)
 
     def release(self) -> None:
         self._driver.released += 1
@@ -410,7 +446,7 @@ class FakeCapture:
 @contextmanager
 def driven(driver: FakeDriver, *, refuse_identical: bool = True) -> Iterator[CameraSource]:
     opener: CaptureOpener = driver.open
-    source = CameraSource(settings("/dev/null", refuse_identical=refuse_identical), opener)
+    source = CameraSource(settings("/dev/null", refuse_identical=refuse_identical), lambda: 100, opener)
     try:
         yield source
     finally:
@@ -464,6 +500,19 @@ def test_a_frozen_camera_is_opened_again_with_growing_back_off_until_it_gives_an
     (away,) = messages(caplog, "away, waiting")
     assert "no new picture for 0.5 s: it is frozen" in away
     assert "source.refuse_identical = false" in away
+    assert len(messages(caplog, "back after")) == 1
+
+
+def test_a_camera_that_sends_only_damage_is_answered_away_and_opened_again(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    driver = FakeDriver("damage", "damage", "stream")
+    with driven(driver) as source:
+        wait_until(lambda: next_frame(source).unusable == "cut off" and source.state is SourceState.AWAY)
+        wait_until(lambda: not next_frame(source).unusable)
+        assert source.state is SourceState.STREAMING
+        assert driver.opened == 3
+    (away,) = messages(caplog, "away, waiting")
+    assert "no whole picture for 0.5 s" in away
     assert len(messages(caplog, "back after")) == 1
 
 

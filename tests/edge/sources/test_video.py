@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,7 @@ from edge.sources import open_source
 from edge.sources.base import SourceState
 
 from .test_files import read_all
+from .videos import DAMAGES, GOP, damage_packet, write_video
 
 FRAMES = 5
 STEP = 40
@@ -70,6 +72,59 @@ def test_a_video_that_is_cut_off_gives_what_there_is(video: Path) -> None:
     index = data.rindex(b"00dc", 0, data.index(b"idx1"))  # within the last frame
     video.write_bytes(data[: index + 20])
     assert 1 <= len(read_all(open_source(settings(video)))) <= FRAMES
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize(
+    ("codec", "suffix", "options"),
+    [
+        ("mjpeg", ".avi", {}),
+        ("mpeg4", ".mp4", {}),
+        ("libx264", ".mp4", {"tune": "zerolatency"}),
+        ("libx264", ".mkv", {"bf": "0"}),
+    ],
+)
+def test_no_picture_is_taken_from_damage_or_from_what_builds_on_it(
+    tmp_path: Path, codec: str, suffix: str, options: dict[str, str], damage: str
+) -> None:
+    path = tmp_path / f"video{suffix}"
+    write_video(path, codec, 3 * GOP, options)
+    whole = read_all(open_source(settings(path)))
+    damage_packet(path, GOP + 1, DAMAGES[damage])
+    frames = read_all(open_source(settings(path)))
+    lost = [GOP + 1] if codec == "mjpeg" else list(range(GOP + 1, 2 * GOP))
+    assert [frame.identity.sequence for frame in frames if frame.unusable] == lost
+    assert [frame.identity.name for frame in frames] == [f"video{suffix}#{number}" for number in range(3 * GOP)]
+    for frame, before in zip(frames, whole, strict=True):
+        assert frame.unusable or np.array_equal(frame.image, before.image)
+
+
+@pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
+def test_whole_frames_are_those_that_opencv_gives(tmp_path: Path, codec: str) -> None:
+    path = tmp_path / "video.mp4"
+    write_video(path, codec, 2 * GOP)  # H.264 with frames that build on later ones
+    other = cv2.VideoCapture(str(path))
+    frames = read_all(open_source(settings(path)))
+    assert len(frames) == 2 * GOP
+    for frame in frames:
+        taken, expected = other.read()
+        assert taken
+        np.testing.assert_array_equal(frame.image, expected)
+
+
+def test_a_codec_whose_damage_cannot_be_told_is_said_to_be_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "video.webm"
+    write_video(path, "libvpx", GOP, {"deadline": "realtime"})
+    assert len(read_all(open_source(settings(path)))) == GOP
+    assert "cannot tell damaged frames" in caplog.text
+
+
+def test_a_video_whose_name_is_not_utf_8_is_read(video: Path) -> None:
+    path = video.rename(video.with_name(os.fsdecode(b"line\xff.avi")))
+    frames = read_all(open_source(settings(path)))
+    assert frames[0].identity.name == r"line\xff.avi#0"
 
 
 def test_closing_in_the_middle_releases_the_file(video: Path) -> None:

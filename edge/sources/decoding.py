@@ -1,0 +1,126 @@
+"""Packets of a video → pictures, one for each, and none of them from damaged data.
+
+FFmpeg conceals damage: it fills what is missing from the picture before, and a defect is gone. What it knows of damage
+it tells those who ask: errors (`err_detect`) and corrupt packets and frames. In a stream whose frames build on each
+other everything after damage is suspect until the next frame that stands alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Protocol
+
+import numpy as np
+from av.error import FFmpegError
+from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+
+from edge.errors import SourceError
+from edge.files.jpeg import decode_jpeg
+from edge.records import UInt8Array
+from edge.sources.base import PixelLimit, Shot, unusable
+
+log = logging.getLogger("patchline.source")
+
+_DETECT = "crccheck+bitstream+buffer+explode"
+# H.264 and H.265 hold back 16 frames at the most to bring them into order; a packet that has no picture after so many
+# others had theirs is none (VP8's frames that are never shown).
+_LONGEST_REORDERING = 16
+# Measured by `python -m benchmarks.campaigns camera`: their decoders take most damage for pictures.
+_BLIND = frozenset({"vp8", "libvpx", "vp9", "libvpx-vp9"})
+
+
+class Decoder(Protocol):
+    """One codec. Every packet that holds a picture gets one `Shot`, if not at once then with a later packet."""
+
+    def decode(self, packet: Packet[VideoStream]) -> list[Shot]:
+        """What is ready after this packet; an empty one ends the video."""
+        ...
+
+
+def make_decoder(stream: VideoStream, label: str, max_pixels: PixelLimit) -> Decoder:
+    """The decoder for `stream`; one that cannot tell damage is said to be so."""
+    codec = stream.codec_context.name
+    if codec == "mjpeg":
+        return JpegDecoder(max_pixels)
+    if codec in _BLIND:
+        log.warning("source: %s: the decoder of %s cannot tell damaged frames; use H.264 or MJPEG", label, codec)
+    return FrameDecoder(stream.codec_context, max_pixels())
+
+
+class JpegDecoder:
+    """MJPEG: every packet is a JPEG, and stands alone."""
+
+    def __init__(self, max_pixels: PixelLimit) -> None:
+        self._max_pixels = max_pixels
+
+    def decode(self, packet: Packet[VideoStream]) -> list[Shot]:
+        """One shot for a packet."""
+        if not packet.size:
+            return []
+        try:
+            return [Shot(decode_jpeg(memoryview(packet), self._max_pixels()))]
+        except SourceError as error:
+            return [unusable(str(error))]
+
+
+class FrameDecoder:
+    """Every other codec, by FFmpeg."""
+
+    def __init__(self, context: VideoCodecContext, max_pixels: int) -> None:
+        context.options = {"err_detect": _DETECT, "max_pixels": str(max_pixels)}
+        context.thread_type = "SLICE"  # several threads for a frame; several frames at a time would come later
+        self._context = context
+        self._packets = 0
+        self._waiting: set[int] = set()  # numbers of packets whose pictures have not come
+        self._damage = "it begins between two key frames"
+
+    def decode(self, packet: Packet[VideoStream]) -> list[Shot]:
+        """One shot for a packet; pictures that the codec holds back come with later ones, in order."""
+        if not packet.size:
+            return self._end()
+        if packet.is_keyframe and self._damage:
+            self._context.flush_buffers()
+            self._damage = ""
+        if self._damage:
+            return [unusable(f"not decoded before the next key frame: {self._damage}")]
+        number, self._packets = self._packets, self._packets + 1
+        self._waiting.add(number)
+        if packet.is_corrupt:
+            return self._lose("a packet came damaged or cut off")
+        packet.pts = packet.dts = number  # comes back as the picture's
+        try:
+            return self._take(self._context.decode(packet))
+        except FFmpegError as error:
+            return self._lose(f"a frame cannot be decoded ({error.strerror})")
+
+    def _take(self, frames: list[VideoFrame]) -> list[Shot]:
+        shots: list[Shot] = []
+        for frame in frames:
+            if frame.is_corrupt:
+                return shots + self._lose("a frame is damaged")
+            number = -1 if frame.pts is None else frame.pts
+            self._waiting = {other for other in self._waiting if other > number - _LONGEST_REORDERING} - {number}
+            shots.append(Shot(_picture(frame)))
+        return shots
+
+    def _lose(self, damage: str) -> list[Shot]:
+        """Nothing more is taken before the next key frame, nor what was held back."""
+        self._damage = damage
+        shots = [unusable(damage) for _ in self._waiting]
+        self._waiting.clear()
+        return shots
+
+    def _end(self) -> list[Shot]:
+        if self._damage:
+            return []
+        try:
+            return self._take(self._context.decode(None))
+        except FFmpegError as error:
+            return self._lose(f"a frame cannot be decoded ({error.strerror})")
+
+
+def _picture(frame: VideoFrame) -> UInt8Array:
+    return np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
