@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import threading
@@ -77,7 +78,7 @@ def run(
         say(f"settings and bundle {check_station(settings)} are valid")
         return
     set_up_logging()
-    run_service(settings, _stop_on_signal())
+    run_service(settings, *_service_signals())
 
 
 @app.command()
@@ -227,8 +228,27 @@ def main() -> None:
 def _stop_on_signal() -> threading.Event:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        _set_on(number, stop)
+    _set_unless_ignored(signal.SIGHUP, stop)
     return stop
+
+
+def _service_signals() -> tuple[threading.Event, threading.Event]:
+    """What stops the service, and what makes it reload: SIGHUP, unless that is the end of a terminal."""
+    stop, reload = _stop_on_signal(), threading.Event()
+    if not os.isatty(0):
+        _set_unless_ignored(signal.SIGHUP, reload)
+    return stop, reload
+
+
+def _set_unless_ignored(number: signal.Signals, event: threading.Event) -> None:
+    """Under nohup a signal stays ignored."""
+    if signal.getsignal(number) is not signal.SIG_IGN:
+        _set_on(number, event)
+
+
+def _set_on(number: signal.Signals, event: threading.Event) -> None:
+    signal.signal(number, lambda *_: event.set())
 
 
 def _options(device: str, precision: Precision, *, embed_threads: int = 0, search_threads: int = 0) -> InspectorOptions:

@@ -135,7 +135,7 @@ class Verdict:
     outcome: Outcome
     score: float  # anomaly score, higher is worse; 0 for NO_RESULT
     threshold: float  # image threshold; score > threshold is FAIL
-    recipe: str  # the bundle's name
+    recipe: str  # as it was commanded, or the bundle's own name
     model: str  # first 12 hexadecimal digits of the bundle's identity
     reason: Reason = Reason.NONE
     detail: str = ""  # for people: what was expected and what came

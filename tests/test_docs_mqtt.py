@@ -165,6 +165,7 @@ def severities() -> dict[str, str]:
         disk_low=False,
         outbox_refuses=False,
         outbox_damage="",
+        recipe_left="",
     )
     alarms = Alarms(AlarmSettings())
     changes = [*alarms.look(fine, 0.0, 0.0), *alarms.look(fine, 1.0, 1.0)]

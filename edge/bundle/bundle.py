@@ -166,11 +166,7 @@ def read_bundle(directory: Path) -> Bundle:
     Raises:
         BundleError: something is missing, damaged, changed or of another version; the message names it.
     """
-    if not directory.is_dir():
-        raise BundleError(f"{directory}: no such directory; make a bundle with patchline-export teach")
-    manifest = read_json(directory / MANIFEST, Manifest)
-    if manifest.identity != _written_identity(directory / MANIFEST):
-        raise BundleError(f"{directory / MANIFEST}: edited after it was made; teach again or copy it again")
+    manifest = read_manifest(directory)
     contents = {name: read_verified(directory, name, record) for name, record in manifest.files.items()}
     missing = {MODEL_XML, MODEL_BIN, BANK} - contents.keys()
     if missing:
@@ -183,6 +179,20 @@ def read_bundle(directory: Path) -> Bundle:
         mask=_mask(directory, contents, manifest),
         golden=tuple(_golden(directory, contents, record, manifest) for record in manifest.golden),
     )
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """What a bundle says of itself, its files unread.
+
+    Raises:
+        BundleError: it is missing, of another version, or was edited after it was made.
+    """
+    if not directory.is_dir():
+        raise BundleError(f"{directory}: no such directory; make a bundle with patchline-export teach")
+    manifest = read_json(directory / MANIFEST, Manifest)
+    if manifest.identity != _written_identity(directory / MANIFEST):
+        raise BundleError(f"{directory / MANIFEST}: edited after it was made; teach again or copy it again")
+    return manifest
 
 
 def compute_identity(manifest: Manifest) -> str:

@@ -25,6 +25,7 @@ class AlarmCode(StrEnum):
     OUTBOX_CORRUPT = "outbox_corrupt"
     CLOCK_UNSYNCHRONISED = "clock_unsynchronised"
     SOURCE_AWAY = "source_away"
+    RECIPE_LEFT = "recipe_left"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class Conditions:
     disk_low: bool | None = None
     outbox_refuses: bool | None = None
     outbox_damage: str | None = None  # what was found, and where it is now; "": nothing
+    recipe_left: str | None = None  # the one that a start has left for another; "": none, or one was chosen since
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,12 +105,14 @@ class Alarms:
             AlarmCode.OUTBOX_CORRUPT: None if conditions.outbox_damage is None else bool(conditions.outbox_damage),
             AlarmCode.CLOCK_UNSYNCHRONISED: _not(conditions.clock_synchronised),
             AlarmCode.SOURCE_AWAY: conditions.source_away,
+            AlarmCode.RECIPE_LEFT: None if conditions.recipe_left is None else bool(conditions.recipe_left),
         }
         details = {
             AlarmCode.BACKLOG_GROWING: f"{conditions.waiting} messages",
             AlarmCode.EVICTING: f"{conditions.evicted} in all",
             AlarmCode.DEAD_LETTERS: f"{conditions.refused} in all",
             AlarmCode.OUTBOX_CORRUPT: conditions.outbox_damage or "",
+            AlarmCode.RECIPE_LEFT: f"before: {conditions.recipe_left}",
         }
         changes = [
             self._alarms[code].look(condition, details.get(code, ""), now_s, at_s) for code, condition in judged.items()
@@ -222,6 +226,11 @@ def _rules(settings: AlarmSettings) -> dict[AlarmCode, Rule]:
             raise_after_s=settings.clock_s,
         ),
         AlarmCode.SOURCE_AWAY: Rule(critical, "the source of frames is away", "frames come", over_after_s=1.0),
+        AlarmCode.RECIPE_LEFT: Rule(
+            critical,
+            "since the start parts are inspected by another recipe than before",
+            "the recipe is the one that was asked for",
+        ),
     }
 
 

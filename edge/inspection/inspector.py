@@ -60,6 +60,7 @@ class Inspector:
         self._options = options or InspectorOptions()
         self._manifest = bundle.manifest
         self._model = bundle.model
+        self._recipe = self._options.recipe or bundle.manifest.name
         self._threshold = self._options.threshold or bundle.manifest.threshold.image
         self._clock = clock
         self.search = self._options.search
@@ -133,7 +134,7 @@ class Inspector:
             outcome=outcome,
             score=scored.score,
             threshold=self._threshold,
-            recipe=self._manifest.name,
+            recipe=self._recipe,
             model=self._model,
             defects=defects,
             crops=crops,
@@ -158,7 +159,7 @@ class Inspector:
             outcome=Outcome.NO_RESULT,
             score=0.0,
             threshold=self._threshold,
-            recipe=self._manifest.name,
+            recipe=self._recipe,
             model=self._model,
             reason=reason,
             detail=detail,

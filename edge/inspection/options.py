@@ -18,6 +18,7 @@ from edge.records import (
 class InspectorOptions:
     """How a station departs from what the bundle says."""
 
+    recipe: str = ""  # as verdicts name it; "": by the bundle's own name
     device: str = "CPU"
     precision: PrecisionWish = "as_taught"
     search: SearchWish = "as_taught"

@@ -32,7 +32,7 @@ from edge.protocol.commands import (
     Trigger,
 )
 from edge.protocol.text import bounded
-from edge.records import FrameIdentity, Message, Reason, Values, Verdict
+from edge.records import FrameIdentity, Message, Values, Verdict
 from edge.settings.sections import SourceKind
 from edge.settings.tree import Settings
 
@@ -43,8 +43,7 @@ _QUEUE = 64  # requests between the network thread and ours
 _ERROR_BYTES = 400  # of an answer
 _COMPLAIN_EVERY_S = 60.0
 
-NoResult = Callable[[FrameIdentity, Reason, str], Verdict]
-Deliver = Callable[[Verdict, Heartbeat], None]
+Give = Callable[[Verdict, Heartbeat], None]
 Reply = Callable[[Message], bool]
 
 
@@ -58,8 +57,7 @@ class Control:
         gate: Gate,
         recipes: Recipes,
         *,
-        no_result: NoResult,
-        deliver: Deliver,
+        give: Give,
         reply: Reply,
     ) -> None:
         """For one station.
@@ -69,8 +67,8 @@ class Control:
             base: what every topic of the station begins with.
             gate: what pause, resume and triggers act on.
             recipes: what may be switched to.
-            no_result: makes the answer to a trigger that no verdict answers.
-            deliver: takes that answer; may block, and says with the heartbeat that it lives.
+            give: takes the answer to a trigger that no verdict answers; may block, and says with the heartbeat that
+                it lives.
             reply: sends an answer to a command. False: the broker cannot take it now.
         """
         self._reader = Reader(settings.commands, base)
@@ -78,8 +76,7 @@ class Control:
         self._simulated = settings.source.kind is SourceKind.SIMULATED
         self._gate = gate
         self._recipes = recipes
-        self._no_result = no_result
-        self._deliver = deliver
+        self._give = give
         self._reply = reply
         self._requests: Buffer[Request | tuple[Request, Switch]] = Buffer(_QUEUE, WhenFull.BLOCK)
         self._answering = threading.Lock()  # held from taking what is missed until it is delivered
@@ -122,14 +119,14 @@ class Control:
         """Answer the triggers that no verdict answers."""
         with self._answering:
             for miss in self._gate.take_missed():
-                self._deliver(self._no_result(self._identity(miss), miss.reason, miss.detail), heartbeat)
+                self._give(self._recipes.active.no_result(self._identity(miss), miss.reason, miss.detail), heartbeat)
 
     def _handle(self, item: Request | tuple[Request, Switch] | None) -> None:
         if isinstance(item, Request):
             self._take(item)
         elif item is not None:
             request, switch = item
-            self._conclude(request, _judge_switch(switch))
+            self._conclude(request, _judge(switch))
 
     def _take(self, request: Request) -> None:
         now_s = monotonic()
@@ -155,18 +152,19 @@ class Control:
         """What became of the command; None: that is not known yet."""
         match command:
             case Refusal():
-                return Answer(command.error)
+                return self._done(command.error)
             case Trigger():
-                return Answer(self._gate.trigger(command, request.received_s))
-            case Pause():
-                self._gate.pause(paused=True)
-                return Answer()
-            case Resume():
-                self._gate.pause(paused=False)
-                return Answer()
+                return self._done(self._gate.trigger(command, request.received_s))
+            case Pause() | Resume():
+                self._gate.pause(paused=isinstance(command, Pause))
+                return self._done()
             case SwitchRecipe():
                 switch = self._recipes.switch(command.name, lambda later: self._tell(request, later))
-                return None if switch.state is RecipeState.LOADING else _judge_switch(switch)
+                return None if switch.state is RecipeState.LOADING else _judge(switch)
+
+    def _done(self, error: str = "") -> Answer:
+        recipe = self._recipes.active
+        return Answer(error, recipe.name, recipe.model)
 
     def _tell(self, request: Request, switch: Switch) -> None:
         """In the thread that loads recipes."""
@@ -222,11 +220,12 @@ class Control:
         )
 
 
-def _judge_switch(switch: Switch) -> Answer:
+def _judge(switch: Switch) -> Answer:
     match switch.state:
         case RecipeState.ACTIVE:
-            return Answer()
+            error = ""
         case RecipeState.REFUSED:
-            return Answer(bounded(f"refused, the recipe before goes on: {switch.detail}", _ERROR_BYTES))
+            error = bounded(f"refused, the recipe before goes on: {switch.detail}", _ERROR_BYTES)
         case _:
-            return Answer("meanwhile another recipe was asked for")
+            error = "meanwhile another recipe was asked for"
+    return Answer(error, switch.recipe, switch.model)

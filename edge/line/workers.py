@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from edge.line.buffer import Buffer
-from edge.records import Frame, Verdict
+from edge.records import Verdict
 
 _POLL_S = 0.5  # longest wait without saying that nothing was to be done
 _MOST_AHEAD = 2  # verdicts for each thread that wait for that of an earlier frame
 
-Answer = Callable[[Frame], Verdict]
+Item = TypeVar("Item")
+
 Deliver = Callable[[Verdict], None]
 Beat = Callable[[], None]
 
 
-class Workers:
+class Workers(Generic[Item]):
     """What the inspecting threads share: where their frames come from, and whose verdict is next."""
 
-    def __init__(self, frames: Buffer[Frame], count: int, at_end: Callable[[], None]) -> None:
+    def __init__(self, frames: Buffer[Item], count: int, at_end: Callable[[], None]) -> None:
         """Answer `frames` in `count` threads that each call `work`; when the last has ended, `at_end` is called."""
         self._frames = frames
         self._working = count
@@ -34,7 +36,7 @@ class Workers:
         self._next = 0  # the frame whose verdict leaves next
         self._delivering = False
 
-    def work(self, answer: Answer, deliver: Deliver, beat: Beat) -> None:
+    def work(self, answer: Callable[[Item], Verdict], deliver: Deliver, beat: Beat) -> None:
         """Answer frames until the last is taken; for one thread, with its own `answer`.
 
         `answer` must not raise. `deliver` is called for every verdict, in the order of the frames and by one thread
@@ -43,13 +45,18 @@ class Workers:
         try:
             while not self._frames.drained:
                 beat()
-                taken = self._frames.get_numbered(_POLL_S)
-                if taken is not None:
-                    number, frame = taken
-                    self._hold(number, answer(frame), beat)
+                if self._answer_next(answer, beat):
                     self._deliver_next(deliver)
         finally:
             self._leave()
+
+    def _answer_next(self, answer: Callable[[Item], Verdict], beat: Beat) -> bool:
+        """False: there was no frame. Nothing of a frame is held on to when this returns."""
+        taken = self._frames.get_numbered(_POLL_S)
+        if taken is not None:
+            number, frame = taken
+            self._hold(number, answer(frame), beat)
+        return taken is not None
 
     def _hold(self, number: int, verdict: Verdict, beat: Beat) -> None:
         with self._changed:

@@ -96,6 +96,8 @@ class Answer:
     """What became of a command."""
 
     error: str = ""  # "": it is done, or for a trigger accepted
+    recipe: str = ""  # what inspected when it was done
+    model: str = ""
 
     @property
     def ok(self) -> bool:
@@ -167,6 +169,8 @@ class Reader:
             "command": self.name(request),
             "ok": int(answer.ok),
             "error": answer.error,
+            "recipe": bounded(answer.recipe, RECIPE_BYTES),
+            "model": answer.model,
         }
         return Message(topic=request.response_topic, payload=encode(payload), qos=1, correlation=request.correlation)
 

@@ -151,6 +151,9 @@ class InspectionSettings(Section):
     """command: triggers without an answer at the most; one more is answered NO_RESULT, `overrun`, at once."""
     recipes_loaded: int = Field(default=2, ge=1, le=64)
     """Recipes kept in memory, those used last; switching to one of them takes no time."""
+    recipe_at_start: Literal["bundle", "last"] = "bundle"
+    """The recipe after a start: that of `bundle`, or the `last` that was asked for by command. Where the first is
+    another one than the last, there is an alarm."""
     cache_dir: DirectoryPath | None = None
     """Compiled-model cache; none: systemd's `CACHE_DIRECTORY`, else `~/.cache/patchline`."""
     region: RegionSettings | None = None

@@ -123,7 +123,7 @@ def _measure_throughput(team: Sequence[Inspector], pictures: Sequence[UInt8Array
     return frames / elapsed
 
 
-def _work(workers: Workers, inspector: Inspector, delivered: list[Verdict], done: Callable[[int], None]) -> None:
+def _work(workers: Workers[Frame], inspector: Inspector, delivered: list[Verdict], done: Callable[[int], None]) -> None:
     def deliver(verdict: Verdict) -> None:
         delivered.append(verdict)
         done(len(delivered))

@@ -22,6 +22,7 @@ WELL = Conditions(
     disk_low=False,
     outbox_refuses=False,
     outbox_damage="",
+    recipe_left="",
 )
 WALL_S = 1_700_000_000.0
 
@@ -74,6 +75,7 @@ def test_what_is_wrong_at_the_first_look_is_raised_once() -> None:
         (AlarmCode.OUTBOX_CORRUPT, but(outbox_damage="malformed; the old one is outbox.corrupt-1.db")),
         (AlarmCode.CLOCK_UNSYNCHRONISED, but(clock_synchronised=False)),
         (AlarmCode.SOURCE_AWAY, but(source_away=True)),
+        (AlarmCode.RECIPE_LEFT, but(recipe_left="disc")),
     ],
 )
 def test_a_lasting_condition_is_raised_once_and_over_once(code: AlarmCode, wrong: Conditions) -> None:

@@ -23,7 +23,7 @@ from edge.health.supervision import Heartbeat
 from edge.inspection.options import InspectorOptions
 from edge.line.control import Control
 from edge.line.gate import Gate
-from edge.line.recipes import Recipe, Recipes, open_recipe
+from edge.line.recipes import Recipe, Recipes, Shelf, open_recipe
 from edge.protocol.commands import Request
 from edge.records import Frame, FrameIdentity, Message, Outcome, Reason, Verdict
 from edge.settings.tree import Settings
@@ -91,15 +91,14 @@ def running(
         return True
 
     gate = Gate(settings.inspection, live=True)
-    recipes = Recipes(recipe, frozenset({"plate", "disc"}), prepare or (lambda _: recipe), 2)
-    inspector = recipe.inspectors[0]
+    shelf = Shelf(frozenset({"plate", "disc"}), lambda _: recipe.manifest.identity, prepare or (lambda _: recipe))
+    recipes = Recipes(recipe, shelf, 2, lambda _: None)
     control = Control(
         settings,
         BASE,
         gate,
         recipes,
-        no_result=inspector.no_result,
-        deliver=lambda verdict, _: station.verdicts.append(verdict),
+        give=lambda verdict, _: station.verdicts.append(verdict),
         reply=reply,
     )
     station = Station(control, gate, recipes, replies)
@@ -205,7 +204,14 @@ def test_a_recipe_that_is_loaded_in_the_background_is_answered_when_it_is_active
         assert station.replies.empty()
         release.set()
 
-        assert station.reply() == {"v": 1, "command": "recipe", "ok": 1, "error": ""}
+        assert station.reply() == {
+            "v": 1,
+            "command": "recipe",
+            "ok": 1,
+            "error": "",
+            "recipe": "disc",
+            "model": recipe.model,
+        }
         assert station.recipes.active.name == "disc"
         assert station.ask("recipe", {"name": "plate"}) == ""
         assert station.recipes.active.name == "plate"
@@ -223,14 +229,16 @@ def test_a_recipe_that_is_refused_leaves_the_old_one_active_and_says_why(recipe:
 
 
 def test_of_two_recipes_the_last_wish_counts_and_the_first_is_told(recipe: Recipe) -> None:
-    release = threading.Event()
+    loading, release = threading.Event(), threading.Event()
 
     def prepare(name: str) -> Recipe:
+        loading.set()
         release.wait(PATIENCE_S)
         return Recipe(name, recipe.manifest, recipe.inspectors)
 
     with running(recipe, prepare=prepare) as station:
         station.send("recipe", {"name": "disc"}, correlation=b"1")
+        assert loading.wait(PATIENCE_S)
         assert station.ask("recipe", {"name": "plate"}) == ""
         release.set()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +21,10 @@ import pytest
 
 from benchmarks.rig.brokers import Broker, Mosquitto
 from benchmarks.rig.station import FRAME_SIZE
+from edge import __version__
+from edge.bundle.bundle import read_manifest
 from edge.files.pictures import write_picture
+from tests.bundles import reseal
 from tests.listener import Listener
 from tests.places import ROOT
 
@@ -116,7 +120,8 @@ def test_every_frame_gets_exactly_one_valid_verdict_and_every_failed_one_its_cro
     assert listener.payloads(f"{BASE}/status")[-2:] == [b"online", b"stopped"]
     health = json.loads(listener.payloads(f"{BASE}/health")[-1])
     assert health["model"] == verdicts[0]["model"]
-    assert {"fps", "embed_p50_ms", "latency_p99_ms", "dropped", "memory_bytes", "threads"} <= health.keys()
+    assert health["version"] == __version__
+    assert {"time", "fps", "embed_p50_ms", "latency_p99_ms", "dropped", "memory_bytes", "threads"} <= health.keys()
     assert {
         "commit_p99_ms",
         "acknowledged_p99_ms",
@@ -143,6 +148,49 @@ def test_sigterm_drains_and_says_stopped(bundle_dir: Path, broker: Broker, tmp_p
     final = next(line for line in log.splitlines() if "msg=stopped" in line)
     assert f"frames={len(frames)} " in final
     assert "Traceback" not in log
+
+
+def test_sighup_takes_over_what_was_taught_anew_and_ends_nothing(
+    bundle_dir: Path, broker: Broker, tmp_path: Path
+) -> None:
+    taught = Path(shutil.copytree(bundle_dir, tmp_path / "plate"))
+    config = write_settings(
+        tmp_path / "station.toml", taught, source=simulated(fps=20.0), mqtt={"host": broker.host, "port": broker.port}
+    )
+
+    def model() -> str:
+        return str(json.loads(listener.payloads(f"{BASE}/verdict")[-1])["model"])
+
+    with Listener(broker.host, broker.port, f"{BASE}/#") as listener, running(config) as process:
+        assert listener.wait_for(lambda: model() == read_manifest(taught).identity[:12])
+        process.send_signal(signal.SIGHUP)  # nothing is new
+        reseal(taught, {"settings": {"taught": "anew"}})
+        process.send_signal(signal.SIGHUP)
+        assert listener.wait_for(lambda: model() == read_manifest(taught).identity[:12])
+        process.send_signal(signal.SIGTERM)
+        _, log = process.communicate(timeout=60)
+        assert process.returncode == 0, log
+    assert log.count("recipe active") == 1
+
+
+def test_closing_the_terminal_ends_the_service_in_order(bundle_dir: Path, tmp_path: Path) -> None:
+    config = write_settings(tmp_path / "station.toml", bundle_dir, top={"publish": ["jsonl"]}, source=simulated(fps=9))
+    ours, theirs = os.openpty()
+    with subprocess.Popen(
+        [str(EDGE), "run", "--config", str(config)],
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        lines = [process.stdout.readline()]
+        process.send_signal(signal.SIGHUP)
+        lines += process.stdout.readlines()
+        assert process.wait(60) == 0
+    os.close(ours)
+    os.close(theirs)
+    assert [json.loads(line)["frame"] for line in lines] == list(range(len(lines)))
 
 
 def test_hosts_that_speak_sparkplug_hear_every_verdict_too(

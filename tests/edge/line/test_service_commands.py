@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import signal
@@ -27,6 +28,14 @@ class Plc(Requester):
     """Asks and counts."""
 
     asked = 0
+
+    def asked_model(self, name: str) -> str:
+        """The model that inspects once the recipe is switched to."""
+        self.asked += 1
+        reply = self.ask("recipe", json.dumps({"name": name}).encode(), correlation=b"%d" % self.asked)
+        found = json.loads(reply.payload)
+        assert (found["ok"], found["recipe"]) == (1, name), found
+        return str(found["model"])
 
     def command(self, name: str, /, **payload: str) -> str:
         """The error of the answer; "": it is done."""
@@ -172,21 +181,71 @@ def test_recipes_are_switched_by_name_and_a_bad_one_changes_nothing(
     reseal(other, {"name": "other-plate"})
     shutil.copytree(bundle_dir, damaged)
     (damaged / "bank.npy").write_bytes(b"no bank")
-    recipes = {"plate": str(bundle_dir), "other": "other", "damaged": "damaged"}
+    recipes = {"first": str(bundle_dir), "other": "other", "damaged": "damaged"}
     with station(broker, tmp_path / "station.toml", bundle_dir, recipes=recipes) as (plc, listener):
         assert plc.command("recipe", name="other") == ""
-        assert listener.wait_for(lambda: verdicts(listener)[-1]["recipe"] == "other-plate")
+        assert listener.wait_for(lambda: verdicts(listener)[-1]["recipe"] == "other")  # as it was asked for
 
         assert "bank.npy" in plc.command("recipe", name="damaged")
         assert "no such recipe" in plc.command("recipe", name="./damaged")
         seen = len(verdicts(listener))
         assert listener.wait_for(lambda: len(verdicts(listener)) > seen + 3)
-        assert verdicts(listener)[-1]["recipe"] == "other-plate"
-        assert plc.command("recipe", name="plate") == ""
-        assert listener.wait_for(lambda: verdicts(listener)[-1]["recipe"] == "plate")
+        assert verdicts(listener)[-1]["recipe"] == "other"
+        assert plc.command("recipe", name="first") == ""
+        assert listener.wait_for(lambda: verdicts(listener)[-1]["recipe"] == "first")
     found = verdicts(listener)
     assert [verdict["frame"] for verdict in found] == list(range(len(found)))
     assert {verdict["verdict"] for verdict in found} <= {"PASS", "FAIL"}
+
+
+@pytest.mark.parametrize("inspection", [{}, {"mode": "throughput", "workers": 3}], ids=["one thread", "three"])
+def test_a_recipe_that_was_taught_anew_is_taken_over_between_two_frames(
+    bundle_dir: Path, broker: Broker, tmp_path: Path, inspection: dict[str, Any]
+) -> None:
+    taught = tmp_path / "plate"
+    shutil.copytree(bundle_dir, taught)
+    tables: dict[str, Any] = {"inspection": inspection, "source": simulated(fps=60.0)}
+    with station(broker, tmp_path / "station.toml", taught, recipes={"plate": "plate"}, **tables) as (plc, listener):
+        models = [plc.asked_model("plate")]
+        for number in range(3):
+            reseal(taught, {"settings": {"taught": str(number)}})
+            models.append(plc.asked_model("plate"))
+            assert listener.wait_for(lambda: verdicts(listener)[-1]["model"] == models[-1])
+        reseal(taught, {"golden": ()}, {"bank.npy": b"no bank"})
+        assert "bank.npy" in plc.command("recipe", name="plate")
+        seen = len(verdicts(listener))
+        assert listener.wait_for(lambda: len(verdicts(listener)) > seen + 3)
+    found = verdicts(listener)
+    assert len(set(models)) == len(models)
+    assert [model for model, _ in itertools.groupby(verdict["model"] for verdict in found)] == models
+    assert [verdict["frame"] for verdict in found] == list(range(len(found)))
+    assert {verdict["recipe"] for verdict in found} == {"plate"}
+
+
+def test_a_restart_with_another_recipe_is_an_alarm_until_somebody_asks_for_one(
+    bundle_dir: Path, broker: Broker, tmp_path: Path
+) -> None:
+    shutil.copytree(bundle_dir, tmp_path / "other")
+    tables: dict[str, Any] = {"recipes": {"plate": str(bundle_dir), "other": "other"}}
+
+    def alarms(listener: Listener) -> list[int]:
+        return [json.loads(payload)["active"] for payload in listener.payloads(f"{BASE}/alarm/recipe_left")]
+
+    config = tmp_path / "station.toml"
+    with station(broker, config, bundle_dir, **tables) as (plc, listener):
+        assert plc.command("recipe", name="other") == ""
+        assert listener.wait_for(lambda: alarms(listener) == [0])
+    with station(broker, config, bundle_dir, **tables) as (plc, listener):
+        assert listener.wait_for(lambda: alarms(listener)[-1] == 1)
+        assert "(before: other)" in listener.payloads(f"{BASE}/alarm/recipe_left")[-1].decode()
+        assert listener.wait_for(lambda: verdicts(listener)[-1]["recipe"] == "plate")
+        assert plc.command("recipe", name="plate") == ""
+        assert listener.wait_for(lambda: alarms(listener)[-1] == 0)
+        assert plc.command("recipe", name="other") == ""
+    with station(broker, config, bundle_dir, inspection={"recipe_at_start": "last"}, **tables) as (plc, listener):
+        assert listener.wait_for(lambda: len(verdicts(listener)) > 0)
+        assert {verdict["recipe"] for verdict in verdicts(listener)} == {"other"}
+        assert listener.wait_for(lambda: alarms(listener)[-1] == 0)
 
 
 def test_commands_are_off_by_default(bundle_dir: Path, broker: Broker, tmp_path: Path) -> None:

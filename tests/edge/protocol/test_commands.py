@@ -149,9 +149,16 @@ def test_the_answers_place_is_a_setting_that_never_opens_the_stations_own_topics
 
 
 def test_a_reply_is_flat_json_at_qos_1_with_the_correlation_data_that_came() -> None:
-    reply = READER.reply(request("recipe"), Answer("no such recipe"))
+    reply = READER.reply(request("recipe"), Answer("no such recipe", "plate", "8292ba4f2c6e"))
 
-    assert json.loads(reply.payload) == {"v": 1, "command": "recipe", "ok": 0, "error": "no such recipe"}
+    assert json.loads(reply.payload) == {
+        "v": 1,
+        "command": "recipe",
+        "ok": 0,
+        "error": "no such recipe",
+        "recipe": "plate",
+        "model": "8292ba4f2c6e",
+    }
     assert (reply.topic, reply.qos, reply.retain) == (f"{BASE}/reply/plc1", 1, False)
     assert reply.correlation == b"\x00\xff1"
     assert json.loads(READER.reply(request("pause"), Answer()).payload)["ok"] == 1
@@ -235,7 +242,9 @@ def test_the_documents_examples_are_what_the_code_takes_and_sends() -> None:
     allow = (CommandName.TRIGGER, CommandName.PAUSE)
     reader = Reader(CommandSettings(allow=allow), BASE)
     refused = request("recipe", {"name": "disc"})
-    assert json.loads(reader.reply(refused, Answer(refusal(refused, reader))).payload) == json.loads(reply)
+    assert json.loads(
+        reader.reply(refused, Answer(refusal(refused, reader), "plate", "8292ba4f2c6e")).payload
+    ) == json.loads(reply)
     defaults = CommandSettings()
     assert f"`commands.max_per_s` ({defaults.max_per_s:g})" in text
     assert f"`commands.remember_s` ({defaults.remember_s:g} s)" in text
