@@ -12,7 +12,8 @@ from pathlib import Path
 from edge.bundle.bundle import read_bundle
 from edge.delivery.delivery import outbox_directory
 from edge.errors import OutboxError, PatchlineError, SettingsError
-from edge.line.service import open_recipes, station_topics
+from edge.line.first_recipe import choose_first
+from edge.line.service import last_recipe, open_recipes, station_topics
 from edge.publishers.mqtt.credentials import read_password, tls_context
 from edge.publishers.sparkplug.schema import payload_class
 from edge.settings.sections import MqttSettings, PublisherKind, SourceKind
@@ -78,7 +79,8 @@ def _check_broker(mqtt: MqttSettings) -> None:
 def _check_bundles(settings: Settings) -> str:
     for directory in settings.recipes.values():
         read_bundle(directory)
-    open_recipes(settings).close()
+    last = last_recipe(settings)
+    open_recipes(settings, choose_first(settings, last.read()), last).close()
     return read_bundle(settings.bundle).model
 
 

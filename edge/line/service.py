@@ -67,7 +67,7 @@ def run_service(settings: Settings, stop: threading.Event, reload: threading.Eve
     notifier = SystemdNotifier()
     use_one_blas_thread()
     topics = station_topics(settings)
-    last = LastRecipe(outbox_directory(settings.outbox, topics) / _LAST_RECIPE)
+    last = last_recipe(settings)
     first = choose_first(settings, last.read())
     recipes = open_recipes(settings, first, last)
     with contextlib.ExitStack() as resources:
@@ -103,6 +103,11 @@ def open_recipes(settings: Settings, first: FirstRecipe, last: LastRecipe) -> Re
         open=lambda name: open_recipe(directories[name], others, self_test=self_test, name=name),
     )
     return Recipes(active, shelf, settings.inspection.recipes_loaded, last.write)
+
+
+def last_recipe(settings: Settings) -> LastRecipe:
+    """What this station remembers of its recipe over restarts."""
+    return LastRecipe(outbox_directory(settings.outbox, station_topics(settings)) / _LAST_RECIPE)
 
 
 def inspector_options(settings: Settings) -> InspectorOptions:

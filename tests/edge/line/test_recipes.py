@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.rig.brokers import wait_until
 from edge.bundle.bundle import MANIFEST, GoldenRecord, read_manifest
 from edge.errors import BundleError, SelfTestError
 from edge.inspection.inspector import Inspector
 from edge.inspection.options import InspectorOptions
 from edge.line.recipes import Recipe, Recipes, RecipeState, Shelf, Switch, open_recipe
 from edge.records import Outcome, Reason
-from tests.brokers import wait_until
 from tests.bundles import draw_good, make_frame, reseal
 
 PATIENCE_S = 60.0

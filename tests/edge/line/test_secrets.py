@@ -42,7 +42,7 @@ set_up_logging(logging.DEBUG)
 logging.getLogger("patchline").propagate = True
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
-run_service(load_settings(pathlib.Path(sys.argv[1])), stop)
+run_service(load_settings(pathlib.Path(sys.argv[1])), stop, threading.Event())
 """
 
 
