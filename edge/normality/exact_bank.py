@@ -66,13 +66,20 @@ class ExactBank:
         )
         return squared
 
+    def vector(self, index: int) -> Float32Array:
+        """The vector of that index (1, dim), with zeros behind its own dimensions where there are few."""
+        return np.asarray(self._index.reconstruct(index), np.float32).reshape(1, -1)
+
+    def distances_to(self, patch: Float32Array, members: Int64Array) -> Float32Array:
+        """Distances (k,) of `patch` (dim,) to the vectors of indices `members` (k,)."""
+        distances: Float32Array = np.sqrt(self.squared_distances(patch[None], members[None], 1)[0])
+        return distances
+
     def support_distances(self, patch: Float32Array, index: int, count: int) -> Float32Array:
         """See `Bank.support_distances`; fewer where the bank is smaller."""
         use_search_threads(self._threads)
-        centre = self._index.reconstruct(index).reshape(1, -1)
-        _, found = self._index.search(centre, min(count, self.size))
-        members = np.stack([self._index.reconstruct(int(member)) for member in found[0]])
-        return np.asarray(np.linalg.norm(members[:, : len(patch)] - patch, axis=1), np.float32)
+        _, found = self._index.search(self.vector(index), min(count, self.size))
+        return self.distances_to(patch, found[0])
 
     def _padded(self, vectors: Float32Array) -> Float32Array:
         if vectors.shape[1] == self._index.d:

@@ -49,6 +49,11 @@ class Subspace:
         self.mean_length = float(mean @ mean)  # squared
         self._with_mean = np.ascontiguousarray(np.column_stack([self.basis, mean]), np.float32)
 
+    @property
+    def dimension(self) -> int:
+        """Of the vectors."""
+        return len(self.basis)
+
     def coordinates(self, vectors: Float32Array) -> Float32Array:
         """Vectors (n, dim) → (n, COORDINATES)."""
         coordinates: Float32Array = vectors @ self.basis
@@ -98,6 +103,11 @@ class LowerBounds:
         """The bank vector (m,) that looks nearest to each."""
         nearest: Int64Array = self.beyond.argmin(axis=1)
         return nearest
+
+    def lowest(self, row: int, count: int) -> Int64Array:
+        """The `count` bank vectors, or all, that look nearest to the vector in `row`, in no order."""
+        beyond = self.beyond[row]
+        return np.argpartition(beyond, count)[:count] if count < len(beyond) else np.arange(len(beyond))
 
     def nearer(self, row: int, squared: float) -> Int64Array:
         """The bank vectors that may be nearer to the vector in `row` than a squared distance."""

@@ -144,10 +144,32 @@ def test_the_same_bank_finds_the_same_again() -> None:
     assert (first[1] == second[1]).all()
 
 
-def test_support_distances_are_those_of_the_exact_bank() -> None:
-    fast, exact = BANKS
-    patch = clustered(1, 11)[0]
-    assert (fast.support_distances(patch, 5, 9) == exact.support_distances(patch, 5, 9)).all()
+@pytest.mark.parametrize("make", [clustered, uniform, far_from_the_origin, repeated])
+@pytest.mark.parametrize(("vectors", "count"), [(LEAST_VECTORS, 9), (3000, 2), (3000, 9), (3000, 50)])
+def test_support_distances_are_those_of_the_exact_bank(
+    make: Callable[[int, int], Float32Array], vectors: int, count: int
+) -> None:
+    bank = make(vectors, 1)
+    fast, exact = FastBank(bank), ExactBank(bank)
+    for seed, patch in enumerate(make(8, 11)):
+        index = exact.peak(patch[None]).index if seed % 2 else seed
+        expected = exact.support_distances(patch, index, count)
+        # Copies of a vector are equally near: which of them is taken does not matter, how far they are does.
+        assert np.allclose(fast.support_distances(patch, index, count), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_bounds_leave_few_of_the_bank_that_can_be_among_the_neighbours() -> None:
+    fast, _ = BANKS
+    for index in range(0, len(CLUSTERED), 300):
+        distances = np.linalg.norm(CLUSTERED - CLUSTERED[index], axis=1)
+        bounds = fast._bounding.bound(fast._subspace.reduce(CLUSTERED[[index]]))
+        assert len(bounds.nearer(0, np.sort(distances)[8] ** 2)) < len(CLUSTERED) / 10
+
+
+@pytest.mark.parametrize("vectors", [LEAST_VECTORS, LEAST_VECTORS + 1])
+def test_support_is_the_whole_bank_where_that_is_smaller(vectors: int) -> None:
+    bank = clustered(vectors, 3)
+    assert FastBank(bank).support_distances(bank[0], 0, 1000).shape == (vectors,)
 
 
 @pytest.mark.parametrize(
