@@ -21,6 +21,7 @@ from export.cli.options import (
     CoresetOption,
     DeviceOption,
     HoldOutOption,
+    IndependentOption,
     IrOption,
     NeighboursOption,
     PartsOption,
@@ -74,6 +75,7 @@ def evaluate_command(
     seed: SeedOption = 0,
     best: GalleryOption = 6,
     skip_bad: SkipOption = False,
+    independent: IndependentOption = False,
     allow_random: RandomOption = False,
 ) -> None:
     """Teach and test a labelled dataset; what did not change since is not run again. Bundles in --out are replaced."""
@@ -92,6 +94,7 @@ def evaluate_command(
         precision=arithmetic.value,
         seed=seed,
         skip_bad=skip_bad,
+        independent=independent,
         allow_random=allow_random,
     )
     options = EvaluateOptions(teaching, out, tuple(ensemble or ()), best)
@@ -121,6 +124,7 @@ def runall(
     seed: SeedOption = 0,
     best: GalleryOption = 6,
     skip_bad: SkipOption = False,
+    independent: IndependentOption = False,
     allow_random: RandomOption = False,
 ) -> None:
     """Evaluate every IR at every coreset ratio, each into OUT/<name of the IR>_<ratio>; then summarize."""
@@ -143,6 +147,7 @@ def runall(
             precision=arithmetic.value,
             seed=seed,
             skip_bad=skip_bad,
+            independent=independent,
             allow_random=allow_random,
         )
         _evaluate_run(categories, EvaluateOptions(teaching, out / name, gallery=best))

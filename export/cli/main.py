@@ -25,6 +25,7 @@ from export.cli.options import (
     CoresetOption,
     DeviceOption,
     HoldOutOption,
+    IndependentOption,
     IrOption,
     NeighboursOption,
     PartsOption,
@@ -185,6 +186,7 @@ def teach_command(
     budget_report: Annotated[Path | None, typer.Option(help="Every setting that was tried, as JSON.")] = None,
     seed: SeedOption = 0,
     skip_bad: SkipOption = False,
+    independent: IndependentOption = False,
     allow_random: RandomOption = False,
     replace: ReplaceOption = False,
 ) -> None:
@@ -210,6 +212,7 @@ def teach_command(
         precision=arithmetic.value,
         seed=seed,
         skip_bad=skip_bad,
+        independent=independent,
         allow_random=allow_random,
         replace=replace,
     )

@@ -55,6 +55,9 @@ SearchOption = Annotated[
 SeedOption = Annotated[int, typer.Option(min=0, help="Every random choice follows from it.")]
 ReplaceOption = Annotated[bool, typer.Option("--replace", help="Replace --out if it exists.")]
 SkipOption = Annotated[bool, typer.Option("--skip-bad", help="Leave out pictures that cannot be used.")]
+IndependentOption = Annotated[
+    bool, typer.Option("--independent", help="Every picture shows a part of its own, however alike some are.")
+]
 NeighboursOption = Annotated[
     int, typer.Option(min=0, max=100, help="b of the paper's equation 7, 2 or more; 0: no re-weighting.")
 ]

@@ -1,4 +1,4 @@
-"""Held-out good parts: which pictures, what they score, what is recorded of them, and the threshold they set."""
+"""Held-out good parts: what they score, what is recorded of them, and which of them are golden frames."""
 
 from __future__ import annotations
 
@@ -18,17 +18,8 @@ from edge.inspection.scorer import Scored, Scorer
 from edge.terminal import phase, say
 from export.teaching.calibrate import find_outliers, score_quantiles
 
-LEAST_PICTURES = 5  # four to teach from and one to hold out: below that no threshold means anything
 _GOLDEN_FRAMES = 3
 _NAMED = 10  # pictures in one message
-
-
-@dataclass(frozen=True, slots=True)
-class Split:
-    """Which pictures set the threshold, and which make the bank."""
-
-    held_out: tuple[Path, ...]
-    teaching: tuple[Path, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,52 +29,6 @@ class Scores:
     paths: tuple[Path, ...]
     scores: tuple[float, ...]
     map_peaks: tuple[float, ...]
-
-
-def split_given(paths: Sequence[Path], calibration: Sequence[Path], place: Path) -> Split:
-    """Those of `paths` that are in `calibration` are held out; `place` is what messages name.
-
-    Raises:
-        ExportError: nothing is left for one of the two.
-    """
-    given = frozenset(calibration)
-    held_out = tuple(path for path in paths if path in given)
-    teaching = tuple(path for path in paths if path not in given)
-    if not held_out or not teaching:
-        raise ExportError(
-            f"{place}: {len(teaching)} usable pictures to teach from and {len(held_out)} for the "
-            "threshold; at least one of each is needed"
-        )
-    return Split(held_out, teaching)
-
-
-def split_by_chance(paths: Sequence[Path], rate: float, share: float | None, seed: int, place: Path) -> Split:
-    """`hold_out_count` of `paths`, drawn by the seed, are held out; `place` is what messages name.
-
-    Raises:
-        ExportError: there are too few pictures.
-    """
-    if len(paths) < LEAST_PICTURES:
-        raise ExportError(
-            f"{place}: {len(paths)} usable pictures of good parts; at least "
-            f"{LEAST_PICTURES} are needed, 50 to 200 are usual"
-        )
-    count = hold_out_count(len(paths), rate, share)
-    order = np.random.default_rng([seed, 3]).permutation(len(paths))
-    held_out, teaching = sorted(order[:count]), sorted(order[count:])
-    return Split(tuple(paths[i] for i in held_out), tuple(paths[i] for i in teaching))
-
-
-def hold_out_count(pictures: int, rate: float, share: float | None) -> int:
-    """How many pictures to hold out for the threshold.
-
-    By default as many as the false-reject rate needs, 1/rate - 1, but never more than half of the pictures, nor fewer
-    than a fifth: a bank from too few pictures finds every part strange.
-    """
-    if share is not None:
-        return min(pictures - 1, max(1, round(share * pictures)))
-    needed = math.ceil(round(1 / rate, 9)) - 1
-    return max(1, min(max(needed, pictures // 5), pictures // 2))
 
 
 def score_all(name: str, scorer: Scorer, paths: Sequence[Path]) -> Scores:

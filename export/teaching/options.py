@@ -30,7 +30,7 @@ class TeachOptions:
     coreset_ratio: float = 0.1
     coreset: Coreset = "greedy"  # random is the baseline that experiments compare with
     coreset_parts: int = 1  # more: greedy selection in parts, see `export.teaching.coreset.select_composable`
-    hold_out: float | None = None  # share of the pictures; none: see `hold_out_count`
+    hold_out: float | None = None  # share of the pictures; none: see `split.hold_out_count`
     method: Method = "conformal"
     false_reject_rate: float = 0.01
     sigmas: float = 3.0
@@ -43,6 +43,7 @@ class TeachOptions:
     precision: Precision = "f32"
     seed: int = 0
     skip_bad: bool = False
+    independent: bool = False  # every picture shows a part of its own, however alike some are
     allow_random: bool = False
     replace: bool = False
 

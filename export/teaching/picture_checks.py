@@ -11,15 +11,18 @@ from pathlib import Path
 import numpy as np
 
 from edge.errors import ExportError, SourceError
+from edge.files.likeness import alike, thumbnail
 from edge.files.names import shown
 from edge.files.pictures import read_picture
+from edge.records import Float32Array
 from edge.terminal import phase, say
+from export.teaching.same_part import cells_of
 
 _BLANK_DEVIATION = 1.0  # grey levels; a covered lens or a black frame is below, any real picture far above
 _NAMED = 10
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Pictures:
     """Pictures that can be used together."""
 
@@ -27,13 +30,17 @@ class Pictures:
     height: int
     width: int
     skipped: tuple[str, ...]  # "name: why"
+    looks: Float32Array  # (pictures, cells), for `teaching.same_part`
+    still: int  # pictures that the one before is alike
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Look:
     path: Path
     size: tuple[int, int]  # (height, width); (0, 0) where it cannot be read
     digest: str
+    cells: Float32Array
+    still: bool = False  # alike to the picture before
     problem: str = ""
 
 
@@ -44,9 +51,11 @@ def check_pictures(paths: Sequence[Path], *, skip_bad: bool) -> Pictures:
         ExportError: some are bad and `skip_bad` is off, or none is left; all (up to ten) are named.
     """
     looks = []
+    before: Float32Array | None = None
     with phase("checking pictures", len(paths)) as done:
         for number, path in enumerate(paths):
-            looks.append(_look(path))
+            look, before = _look(path, before)
+            looks.append(look)
             done(number + 1)
     sizes = Counter(look.size for look in looks if look.size != (0, 0))
     usual = sizes.most_common(1)[0][0] if sizes else (0, 0)
@@ -58,24 +67,36 @@ def check_pictures(paths: Sequence[Path], *, skip_bad: bool) -> Pictures:
         )
     for line in bad.values():
         say(f"skipped {line}")
-    kept = tuple(look.path for look in looks if look.path not in bad)
+    kept = [look for look in looks if look.path not in bad]
     if not kept:
         raise ExportError("no usable picture is left")
-    return Pictures(kept, usual[0], usual[1], tuple(bad.values()))
+    return Pictures(
+        paths=tuple(look.path for look in kept),
+        height=usual[0],
+        width=usual[1],
+        skipped=tuple(bad.values()),
+        looks=np.stack([look.cells for look in kept]),
+        still=sum(look.still for look in kept),
+    )
 
 
-def _look(path: Path) -> _Look:
+def _look(path: Path, before: Float32Array | None) -> tuple[_Look, Float32Array | None]:
+    """What there is to know of a picture, and its thumbnail; `before` is that of the picture before."""
     try:
         image = read_picture(path)
     except SourceError as error:
-        return _Look(path, (0, 0), "", str(error))
+        return _Look(path, (0, 0), "", np.empty(0, np.float32), problem=str(error)), before
+    seen = thumbnail(image)
     blank = float(np.std(image)) < _BLANK_DEVIATION
-    return _Look(
+    look = _Look(
         path,
         (image.shape[0], image.shape[1]),
         hashlib.sha256(image.tobytes()).hexdigest(),
-        f"{shown(path)}: blank (all pixels nearly equal)" if blank else "",
+        cells_of(seen),
+        still=before is not None and alike(before, seen),
+        problem=f"{shown(path)}: blank (all pixels nearly equal)" if blank else "",
     )
+    return look, seen
 
 
 def _problems(looks: Sequence[_Look], usual: tuple[int, int]) -> dict[Path, str]:

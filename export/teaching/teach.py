@@ -35,17 +35,16 @@ from edge.records import Box, Float32Array, UInt8Array
 from export.teaching.calibrate import best_f1, conformal, mean_sigma
 from export.teaching.held_out import (
     Scores,
-    Split,
     choose_golden,
     name_outliers,
     score_all,
-    split_by_chance,
-    split_given,
     teaching_record,
 )
 from export.teaching.memory_bank import select_bank
 from export.teaching.options import TeachOptions, recipe_of, refuse_early
 from export.teaching.picture_checks import Pictures, check_pictures
+from export.teaching.same_part import group_same_parts
+from export.teaching.split import Part, Split, name_repeats, name_stillness, split_by_chance, split_given
 from export.teaching.taught_model import TaughtModel, open_model, say_what_is_seen
 
 __all__ = ["TeachOptions", "teach", "versions_here"]
@@ -126,9 +125,28 @@ def _list_good(options: TeachOptions) -> list[Path]:
 
 
 def _split(pictures: Pictures, options: TeachOptions) -> Split:
+    parts = _parts(pictures, options)
     if options.calibration:
-        return split_given(pictures.paths, options.calibration, options.images)
-    return split_by_chance(pictures.paths, options.false_reject_rate, options.hold_out, options.seed, options.images)
+        return split_given(pictures.paths, parts, options.calibration, options.images)
+    return split_by_chance(
+        pictures.paths,
+        parts,
+        rate=options.false_reject_rate,
+        share=options.hold_out,
+        seed=options.seed,
+        place=options.images,
+    )
+
+
+def _parts(pictures: Pictures, options: TeachOptions) -> tuple[Part, ...]:
+    alone = tuple((index,) for index in range(len(pictures.paths)))
+    if options.independent:
+        return alone
+    parts = group_same_parts(pictures.looks)
+    name_repeats(pictures.paths, parts)
+    if parts == alone:
+        name_stillness(pictures.paths, pictures.still)
+    return parts
 
 
 def _open_model(options: TeachOptions, ir: IrDescription, pictures: Pictures) -> TaughtModel:
@@ -185,6 +203,8 @@ def _settings_record(options: TeachOptions) -> dict[str, str]:
     ]
     if options.coreset_parts != 1:  # else the identity would not be that of a bundle made before there were parts
         wanted.append("coreset_parts")
+    if options.independent:
+        wanted.append("independent")
     return {name: str(getattr(options, name)) for name in wanted}
 
 

@@ -4,59 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from edge.errors import ExportError
-from export.teaching.held_out import Scores, choose_golden, hold_out_count, name_outliers, split_by_chance, split_given
+from export.teaching.held_out import Scores, choose_golden, name_outliers
 
 PATHS = tuple(Path(f"{number}.png") for number in range(20))
-
-
-@pytest.mark.parametrize(
-    ("pictures", "rate", "share", "expected"),
-    [
-        (200, 0.01, None, 99),  # what the rate needs
-        (1000, 0.01, None, 200),  # a fifth: more than the rate needs
-        (100, 0.01, None, 50),  # never more than half
-        (209, 0.05, None, 41),
-        (5, 0.01, None, 2),
-        (5, 0.5, None, 1),
-        (100, 0.01, 0.3, 30),
-        (5, 0.01, 0.01, 1),
-        (5, 0.01, 0.9, 4),
-    ],
-)
-def test_as_many_are_held_out_as_the_rate_needs(pictures: int, rate: float, share: float | None, expected: int) -> None:
-    assert hold_out_count(pictures, rate, share) == expected
-
-
-def test_the_split_follows_from_the_seed_and_leaves_no_picture_out() -> None:
-    split = split_by_chance(PATHS, 0.01, None, 0, Path("good"))
-    assert sorted(split.held_out + split.teaching) == sorted(PATHS)
-    assert len(split.held_out) == 10
-    assert split_by_chance(PATHS, 0.01, None, 0, Path("good")) == split
-    assert split_by_chance(PATHS, 0.01, None, 1, Path("good")) != split
-
-
-def test_both_sides_of_the_split_keep_the_order_of_the_pictures() -> None:
-    split = split_by_chance(PATHS, 0.01, None, 3, Path("good"))
-    for side in (split.held_out, split.teaching):
-        assert [PATHS.index(path) for path in side] == sorted(PATHS.index(path) for path in side)
-
-
-def test_too_few_pictures_to_split_are_refused_by_their_place() -> None:
-    with pytest.raises(ExportError, match="good: 4 usable pictures of good parts; at least 5 are needed"):
-        split_by_chance(PATHS[:4], 0.01, None, 0, Path("good"))
-
-
-def test_given_calibration_pictures_are_held_out() -> None:
-    split = split_given(PATHS, (PATHS[7], PATHS[2]), Path("good"))
-    assert split.held_out == (PATHS[2], PATHS[7])
-    assert len(split.teaching) == 18
-
-
-@pytest.mark.parametrize(("calibration", "taught", "held_out"), [(PATHS, 0, 20), ((Path("other.png"),), 20, 0)])
-def test_a_split_without_one_side_is_refused(calibration: tuple[Path, ...], taught: int, held_out: int) -> None:
-    with pytest.raises(ExportError, match=f"good: {taught} usable pictures to teach from and {held_out} for the"):
-        split_given(PATHS, calibration, Path("good"))
 
 
 def test_golden_frames_are_the_best_the_median_and_the_worst() -> None:

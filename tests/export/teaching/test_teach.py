@@ -118,6 +118,25 @@ def test_five_pictures_are_enough(options: TeachOptions, pictures: Path) -> None
     assert not manifest.threshold.guarantee.supported
 
 
+def test_frames_of_one_part_are_one_part_of_the_promise(
+    options: TeachOptions, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    for number in range(24):  # three frames of each of eight parts
+        image = draw_good(number // 3).image
+        noisy = np.clip(image + random.normal(0, 2, image.shape), 0, 255).astype(np.uint8)
+        write_picture(tmp_path / "frames" / f"{number}.png", noisy)
+    options = replace(options, images=tmp_path / "frames")
+    manifest = teach(options)
+    assert (manifest.teaching.pictures, manifest.teaching.held_out) == (12, 4)
+    assert manifest.threshold.guarantee == conformal_guarantee(4, 0.01)
+    assert "24 of 24 pictures are so alike" in capfd.readouterr().err
+    independent = teach(replace(options, independent=True, replace=True))
+    assert (independent.teaching.pictures, independent.teaching.held_out) == (12, 12)
+    assert independent.settings["independent"] == "True"
+    assert "alike" not in capfd.readouterr().err
+
+
 def test_given_pictures_are_taught_instead_of_a_directory_s(options: TeachOptions, good_pictures: Path) -> None:
     given = tuple(list_pictures(good_pictures)[:8])
     manifest = teach(replace(options, images=options.out, pictures=given))
