@@ -176,7 +176,7 @@ class Control:
         self._answer(request, answer)
 
     def _answer(self, request: Request, answer: Answer, *, repeated: bool = False) -> None:
-        sent = self._reply(self._reader.reply(request, answer))
+        sent = bool(request.response_topic) and self._reply(self._reader.reply(request, answer))
         self._note(request, answer, repeated=repeated, sent=sent)
 
     def _note(self, request: Request, outcome: Answer | Ignored, *, repeated: bool = False, sent: bool = False) -> None:

@@ -121,6 +121,7 @@ class Reader:
         self._prefix = settings.response_prefix or f"{base}/reply/"
         self._base = base
         self._topics = f"{base}/cmd/"
+        self._triggers_without_reply = settings.triggers_without_reply
 
     @property
     def topic_filter(self) -> str:
@@ -147,8 +148,10 @@ class Reader:
             return Refusal(_explain(error, _BODIES[name]))
 
     def why_unanswerable(self, request: Request) -> str:
-        """Why no answer can be sent; "": it can."""
+        """Why it is not executed, for want of somebody to answer; "": it is."""
         topic = request.response_topic
+        if not topic and not request.correlation and self._needs_no_reply(request):
+            return ""
         if not topic or not request.correlation:
             return "an MQTT 5 response topic and correlation data are required"
         if len(request.correlation) > MAX_CORRELATION_BYTES:
@@ -174,12 +177,16 @@ class Reader:
         }
         return Message(topic=request.response_topic, payload=encode(payload), qos=1, correlation=request.correlation)
 
+    def _needs_no_reply(self, request: Request) -> bool:
+        """The verdict that carries a trigger's id answers it."""
+        return self._triggers_without_reply and request.topic == f"{self._topics}{CommandName.TRIGGER}"
+
 
 class Deduplicator:
     """Which requests are executed, which are answered as before, and which are not heard. Belongs to one thread.
 
-    A request that comes again, known by response topic and correlation data, is answered as the first time and not
-    executed again. The rate limit bounds what is remembered.
+    A request that comes again, known by response topic and correlation data, or without them by its very content, is
+    answered as the first time and not executed again. The rate limit bounds what is remembered.
     """
 
     def __init__(self, settings: CommandSettings) -> None:
@@ -251,7 +258,7 @@ class _RateLimit:
 
 
 def _key(request: Request) -> tuple[str, bytes]:
-    return request.response_topic, request.correlation
+    return request.response_topic, request.correlation or _digest(request)
 
 
 def _digest(request: Request) -> bytes:

@@ -187,11 +187,11 @@ def alarm_message(
     return Message(topic=topics.alarm(code), payload=encode(payload), qos=1, retain=True)
 
 
-def health_message(topics: StationTopics, values: Mapping[str, Scalar]) -> Message:
-    """Statistics as flat JSON: QoS 0, not retained. A number that is not finite is left out."""
+def health_message(topics: StationTopics, values: Mapping[str, Scalar], *, retain: bool = False) -> Message:
+    """Statistics as flat JSON: QoS 0. A number that is not finite is left out."""
     payload: dict[str, Scalar] = {"v": SCHEMA_VERSION}
     payload.update({key: _clean(value) for key, value in values.items() if not _is_invalid(value)})
-    return Message(topic=topics.health, payload=encode(payload), qos=0)
+    return Message(topic=topics.health, payload=encode(payload), qos=0, retain=retain)
 
 
 def encode(payload: Mapping[str, Scalar]) -> bytes:

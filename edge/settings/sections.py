@@ -212,6 +212,8 @@ class MqttSettings(Section):
     """When the next answer is due for so long, connect again. Must be more than one crop takes on your network."""
     publish_last: bool = True
     """Also keep the newest verdict, retained, on `/verdict/last`."""
+    retain_health: bool = False
+    """`/health` retained, for whoever comes late; `time` in it says how old it is."""
 
     @model_validator(mode="after")
     def _secure(self) -> MqttSettings:
@@ -242,6 +244,9 @@ class CommandSettings(Section):
     """Commands above this rate are neither executed nor answered."""
     remember_s: float = Field(default=60.0, ge=1, le=600)
     """A command that comes again within this time is answered as before and not executed again."""
+    triggers_without_reply: bool = False
+    """Execute triggers that name no response topic, as those of MQTT 3.1.1 do not. Nobody is answered: the verdict that
+    carries the trigger's id is the answer."""
 
 
 class OutboxSettings(Section):
@@ -284,6 +289,9 @@ class SparkplugSettings(Section):
     """Verdicts kept, in memory, until the broker has them; about 2 KB each."""
     rebirth_interval_s: float = Field(default=2.0, ge=0, le=60)
     """Shortest time between two births that hosts ask for."""
+    describe_data: bool = True
+    """Data messages name the type of every metric, two bytes each: decoders that keep no births, Tahu's for JavaScript
+    among them, read null without. Off: as Sparkplug 3.0 recommends."""
     mqtt: MqttSettings | None = None
     """The broker, if it is another than that of `[mqtt]`."""
 

@@ -70,6 +70,7 @@ class SparkplugPublisher:
             capacity=settings.capacity,
             rebirth_interval_s=settings.rebirth_interval_s,
             next_bdseq=_read_bdseq(bdseq_path),
+            describe_data=settings.describe_data,
         )
         self._refused = 0
         self._thread = ConnectionThread("sparkplug", log, self._address)

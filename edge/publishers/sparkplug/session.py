@@ -70,6 +70,7 @@ class Session:
         capacity: int = 1000,
         rebirth_interval_s: float = 2.0,
         next_bdseq: int = 0,
+        describe_data: bool = True,
     ) -> None:
         """Begin without a connection, the device present.
 
@@ -79,12 +80,14 @@ class Session:
             capacity: verdicts kept at the most.
             rebirth_interval_s: shortest time between two births of one connection.
             next_bdseq: the number of the next connection, 0 to 255.
+            describe_data: data messages name the type of every metric, as births do.
         """
         self._topics = topics
         self._version = version
         self._capacity = capacity
         self._rebirth_interval_s = rebirth_interval_s
         self._next_bdseq = next_bdseq
+        self._describe_data = describe_data
         self._counters = SessionCounters()
 
         self._open = False  # connected and subscribed
@@ -284,6 +287,7 @@ class Session:
         return messages
 
     def _message(self, topic: str, metrics: tuple[Metric, ...], now: Moment, *, describe: bool = False) -> Message:
+        describe = describe or self._describe_data
         payload = encode(metrics, timestamp_ms=now.wall_ms, seq=self._seq, describe=describe)
         self._seq = (self._seq + 1) % NUMBERS
         return Message(topic, payload, qos=0)

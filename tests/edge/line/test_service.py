@@ -356,7 +356,7 @@ def test_the_watchdog_is_withheld_while_nothing_progresses(bundle_dir: Path, tmp
         ({"mqtt": {"hots": "127.0.0.1"}}, 2, "did you mean mqtt.host?"),
         ({"mqtt": {"host": "broker.example"}}, 2, "allow_plaintext"),
         ({"inspection": {"mask": "nowhere.png"}}, 4, "nowhere.png"),
-        ({"inspection": {"device": "TPU"}}, 2, "devices here: CPU"),
+        ({"inspection": {"device": "TPU"}}, 2, "inspection.device"),
     ],
 )
 def test_a_mistake_is_one_clear_line_and_the_documented_exit_code(

@@ -14,8 +14,10 @@ from typing import Any
 
 import jsonschema
 import pytest
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from benchmarks.rig.brokers import Broker
+from benchmarks.rig.brokers import PATIENCE_S, Broker, wait_until
 from benchmarks.rig.station import FRAME_SIZE
 from tests.bundles import reseal
 from tests.clients import Requester
@@ -93,6 +95,28 @@ def test_every_trigger_gets_exactly_one_verdict_that_carries_its_ids(
     assert {verdict["reason"] for verdict in found} <= {"", "overrun"}
     assert found[-1]["verdict"] in {"PASS", "FAIL"}
     assert found[-1]["part_id"].startswith("sim-")
+
+
+def test_a_client_of_mqtt_3_1_1_triggers_and_finds_its_verdict_by_the_id(
+    bundle_dir: Path, broker: Broker, tmp_path: Path
+) -> None:
+    tables: dict[str, Any] = {
+        "inspection": {"trigger": "command", "deadline_ms": 20_000},
+        "commands": {"enabled": True, "triggers_without_reply": True},
+    }
+    with station(broker, tmp_path / "station.toml", bundle_dir, **tables) as (plc, listener):
+        old = Client(CallbackAPIVersion.VERSION2, client_id="old", protocol=MQTTProtocolVersion.MQTTv311)
+        old.connect(broker.host, broker.port)
+        old.loop_start()
+        wait_until(old.is_connected, "the old client is connected")
+        for name, payload in (("trigger", b'{"trigger_id":"a"}'),) * 2 + (("pause", b""), ("trigger", b"nonsense")):
+            old.publish(f"{BASE}/cmd/{name}", payload, qos=1).wait_for_publish(PATIENCE_S)
+        assert listener.wait_for(lambda: verdicts(listener)[-1]["trigger_id"] == "a")
+        assert plc.command("trigger", trigger_id="b") == ""
+        assert listener.wait_for(lambda: verdicts(listener)[-1]["trigger_id"] == "b")
+        old.disconnect()
+        old.loop_stop()
+    assert [verdict["trigger_id"] for verdict in verdicts(listener)] == ["a", "b"]
 
 
 def test_a_deadline_that_cannot_be_kept_is_no_result_and_never_a_late_pass(

@@ -148,6 +148,35 @@ def test_the_answers_place_is_a_setting_that_never_opens_the_stations_own_topics
     assert "begin with patchline/" in reader.why_unanswerable(request(response_topic="other/answers"))
 
 
+@pytest.mark.parametrize(
+    ("allowed", "name", "values", "executed"),
+    [
+        (False, "trigger", {}, False),
+        (True, "trigger", {}, True),
+        (True, "pause", {}, False),
+        (True, "trigger", {"correlation": b"1"}, False),  # somebody wants an answer, and cannot get it
+        (True, "trigger", {"response_topic": "elsewhere"}, False),
+    ],
+)
+def test_only_a_trigger_and_only_where_that_is_set_is_executed_without_anybody_to_answer(
+    allowed: bool, name: str, values: dict[str, object], executed: bool
+) -> None:
+    reader = Reader(CommandSettings(enabled=True, triggers_without_reply=allowed), BASE)
+    asked = request(name, {"trigger_id": "1"}, **{"response_topic": "", "correlation": b"", **values})
+    assert (reader.why_unanswerable(asked) == "") == executed
+
+
+def test_without_correlation_data_a_request_is_known_again_by_its_content() -> None:
+    deduplicator = Deduplicator(CommandSettings(remember_s=60))
+    values: dict[str, object] = {"response_topic": "", "correlation": b""}
+    first, other = (request("trigger", {"trigger_id": number}, **values) for number in "12")
+    assert deduplicator.recall(first, now_s=0) is None
+    deduplicator.conclude(first, Answer())
+    assert deduplicator.recall(first, now_s=1) == Answer()
+    assert deduplicator.recall(other, now_s=2) is None
+    assert deduplicator.recall(first, now_s=61) is None
+
+
 def test_a_reply_is_flat_json_at_qos_1_with_the_correlation_data_that_came() -> None:
     reply = READER.reply(request("recipe"), Answer("no such recipe", "plate", "8292ba4f2c6e"))
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.protocol.messages import verdict_payload
+from edge.publishers.sparkplug.metrics import VERDICT_TYPES
 from edge.publishers.sparkplug.session import Moment, Session
 from edge.publishers.sparkplug.topics import SparkplugTopics
 from edge.records import Box, Defect, FrameIdentity, Message, Outcome, Scalar, Verdict
@@ -207,14 +208,21 @@ def test_tck_id_payloads_ddata_seq_inc() -> None:
 # Data.
 
 
-def test_tck_id_payloads_metric_datatype_not_req() -> None:
-    session = online()
+@pytest.mark.parametrize("described", [True, False])
+def test_tck_id_payloads_metric_datatype_not_req(described: bool) -> None:
+    """By default the types are there all the same: Tahu's decoder for JavaScript reads null without."""
+    session = online(describe_data=described)
     session.take(verdict(1), is_backlog=False)
     session.note_health({"fps": 2.0}, at(1))
     session.due(at(3))
     session.note_health({"fps": 3.0}, at(4))
-    for message in session.due(at(5)):
-        assert not any(metric.HasField("datatype") for metric in decode(message.payload).metrics)
+    (message,) = session.due(at(5))
+    (metric,) = decode(message.payload).metrics
+    assert metric.HasField("datatype") == described
+    session.take(verdict(2), is_backlog=False)
+    (message,) = session.due(at(6))
+    written = {metric.name: metric.datatype for metric in decode(message.payload).metrics}
+    assert written == (VERDICT_TYPES if described else dict.fromkeys(VERDICT_TYPES, 0))
 
 
 def test_tck_id_payloads_name_birth_data_requirement() -> None:
