@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
@@ -31,10 +33,12 @@ from edge.line.service import run_service
 from edge.protocol.messages import encode, verdict_payload
 from edge.records import Verdict
 from edge.settings.file import load_settings
+from edge.settings.sections import SourceKind
 from edge.sources import open_source
 from edge.terminal import complain, phase, run_app, say
 from edge.tools.bench import print_report, run_bench
 from edge.tools.capture_pictures import record_frames
+from edge.tools.capture_rules import ask_for_each, choose_rule, take_when_told
 from edge.tools.inspect_pictures import inspect_pictures, plan_outputs
 
 app = typer.Typer(
@@ -157,19 +161,38 @@ def check(bundle: BundleOption, device: DeviceOption = "CPU", precision: Precisi
 def capture(
     out: Annotated[Path, typer.Option(help="Directory for the pictures (PNG).")],
     config: ConfigOption = None,
-    count: Annotated[int, typer.Option(min=1, help="How many frames.")] = 100,
+    *,
+    count: Annotated[int, typer.Option(min=1, help="How many pictures, one of each part.")] = 100,
+    on_change: Annotated[
+        bool, typer.Option("--on-change", help="A picture of each new part once it lies still.")
+    ] = False,
+    every_s: Annotated[
+        float | None, typer.Option("--every", min=0, help="A picture every so many seconds: the time of a part.")
+    ] = None,
+    ask: Annotated[
+        bool, typer.Option("--ask", help="A picture at each Enter (a camera's default on a terminal).")
+    ] = False,
     patience_s: Annotated[float, typer.Option(min=1, help="Longest wait for a frame, in seconds.")] = 30.0,
 ) -> None:
-    """Write frames of the configured source as pictures, to teach from."""
+    """Write frames of the configured source as pictures, one of each part, to teach from."""
     settings = load_settings(config)
+    if settings.source.kind is SourceKind.SIMULATED:
+        say("source.kind is simulated: these will be drawn parts, not your camera's; --config names a settings file")
     _make_directory(out)
     source = open_source(settings.source)
     try:
-        with phase("capturing", count) as done:
-            written = record_frames(source, out, count, patience_s=patience_s, report=done)
+        rule = choose_rule(live=source.live, every_s=every_s, on_change=on_change, ask=ask)
+        progress: AbstractContextManager[Callable[[int], None]]
+        if rule is None:  # whoever is asked sees the progress
+            rule, progress = take_when_told(ask_for_each(count)), nullcontext(lambda _: None)
+        else:
+            progress = phase("capturing", count, exact=True)
+        with progress as done:
+            captured = record_frames(source, out, count, rule=rule, patience_s=patience_s, report=done)
     finally:
         source.close()
-    say(f"{written} pictures in {out}")
+    for text in captured.words(count, out):
+        say(text)
 
 
 @app.command()

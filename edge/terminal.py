@@ -79,18 +79,35 @@ def _forget_unread_output() -> None:
 
 
 @contextmanager
-def phase(name: str, total: int) -> Iterator[Callable[[int], None]]:
-    """A phase of `total` steps; the function it yields takes the number done so far."""
+def phase(name: str, total: int, *, exact: bool = False) -> Iterator[Callable[[int], None]]:
+    """A phase of `total` steps; the function it yields takes the number done so far.
+
+    At the end all steps are done; `exact`: as many as were told, which may be fewer.
+    """
     if sys.stderr.isatty():
         with _bar() as progress:
             task = progress.add_task(name, total=total)
-            yield lambda done: progress.update(task, completed=done)
-            progress.update(task, completed=total)
+            told = _Told(lambda done: progress.update(task, completed=done))
+            yield told
+            progress.update(task, completed=told.last if exact else total)
     else:
         line = _PlainLine(name, total)
         line.print(0)
-        yield line.update
-        line.print(total)
+        told = _Told(line.update)
+        yield told
+        line.print(told.last if exact else total)
+
+
+class _Told:
+    """Shows how much is done, and remembers it."""
+
+    def __init__(self, show: Callable[[int], None]) -> None:
+        self.last = 0
+        self._show = show
+
+    def __call__(self, done: int) -> None:
+        self.last = done
+        self._show(done)
 
 
 def _bar() -> Progress:

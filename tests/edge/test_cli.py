@@ -95,3 +95,15 @@ def test_capture_takes_pictures_of_the_source(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     pictures = [cv2.imread(str(path)) for path in (tmp_path / "good").glob("*.png")]
     assert [picture.shape for picture in pictures if picture is not None] == [(192, 256, 3)] * 3
+    assert "these will be drawn parts, not your camera's" in done.stderr
+
+
+def test_capture_tells_how_many_pictures_there_are_not_how_many_were_asked_for(tmp_path: Path) -> None:
+    config = tmp_path / "station.toml"
+    config.write_text("[source]\nsimulated_width = 256\nsimulated_height = 192\nframes = 2\n", encoding="utf-8")
+    done = run("capture", "--config", config, "--count", "5", "--out", tmp_path / "good")
+    assert done.returncode == 0, done.stderr
+    assert "capturing: 2/5" in done.stderr
+    assert "5/5" not in done.stderr
+    assert "2 pictures in" in done.stderr
+    assert "of 5: the source or the parts have ended" in done.stderr
