@@ -25,8 +25,7 @@ from edge.files.atomic import write_file
 from edge.files.pictures import list_pictures, read_picture
 from edge.files.places import default_cache_dir
 from edge.health.logs import set_up_logging
-from edge.inspection.golden import run_golden
-from edge.inspection.inspector import Inspector
+from edge.inspection.opening import open_inspector
 from edge.inspection.options import InspectorOptions
 from edge.line.check import check_station
 from edge.line.service import run_service
@@ -46,8 +45,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Inspects parts on the line with a bundle that patchline-export taught.",
-    epilog="Exit codes: 0 success; 2 usage or settings; 3 bundle refused; 4 source or picture cannot be read; "
-    "5 golden self-test failed; 6 verdicts could not be delivered; 8 audit: verdicts are not accounted for.",
+    epilog="Exit codes: 0 success; 2 usage or settings; 3 bundle refused; "
+    "4 source cannot be read, or a picture not judged; 5 golden self-test failed; "
+    "6 verdicts could not be delivered; 8 audit: verdicts are not accounted for.",
 )
 
 
@@ -95,19 +95,19 @@ def inspect(
 ) -> None:
     """Inspect pictures: an overlay and a map for each in --out, its verdict as one JSON line on standard output."""
     loaded = read_bundle(bundle)
-    inspector = Inspector(loaded, _options(device, precision))
     planned = plan_outputs(pictures, out)
+    inspector = open_inspector(loaded, _options(device, precision), note=say, warn=say).inspector
     _make_directory(out)
 
     def tell(number: int, verdict: Verdict) -> None:
         sys.stdout.buffer.write(encode(verdict_payload("inspect", verdict, 0, number)) + b"\n")
         sys.stdout.buffer.flush()
 
-    unreadable = inspect_pictures(
+    unjudged = inspect_pictures(
         inspector, planned, pixel_threshold=loaded.manifest.threshold.pixel, tell=tell, complain=complain
     )
-    if unreadable:
-        raise SourceError(f"{unreadable} of {len(planned)} pictures could not be read; they are named above")
+    if unjudged:
+        raise SourceError(f"{unjudged} of {len(planned)} pictures could not be judged; they are named above")
 
 
 @app.command()
@@ -148,13 +148,14 @@ def check(bundle: BundleOption, device: DeviceOption = "CPU", precision: Precisi
     """Verify every hash of a bundle, and that this device reproduces its golden scores."""
     loaded = read_bundle(bundle)
     _print_bundle(loaded)
-    inspector = Inspector(loaded, _options(device, precision))
-    for result in run_golden(inspector, loaded):
+    opened = open_inspector(loaded, _options(device, precision), note=typer.echo, warn=say)
+    for result in opened.golden:
         typer.echo(
             f"{result.file}: expected {result.expected:.4f}, got {result.got:.4f}, "
             f"relative difference {result.relative_error:.1e}"
         )
-    typer.echo(f"golden self-test passed on {inspector.embedder.execution_devices}")
+    embedder = opened.inspector.embedder
+    typer.echo(f"golden self-test passed on {embedder.execution_devices} in {embedder.execution_precision}")
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -12,7 +13,7 @@ import pytest
 from filelock import FileLock
 
 from benchmarks.rig.station import FRAME_SIZE
-from edge.bundle.bundle import MANIFEST, Manifest, compute_identity
+from edge.bundle.bundle import MANIFEST, Manifest, compute_identity, identity_of
 from edge.bundle.ir import Geometry
 from edge.files.pictures import write_picture
 from edge.files.schema import hash_bytes, read_json
@@ -89,6 +90,15 @@ def draw_defective(number: int) -> SimulatedPart:
 def make_frame(image: UInt8Array, sequence: int = 0) -> Frame:
     """A frame captured now."""
     return Frame(FrameIdentity(sequence, time.time(), time.monotonic()), image)
+
+
+def edit_and_seal(directory: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Edit a bundle's manifest as somebody would who makes its identity right again, whatever it then says."""
+    path = directory / MANIFEST
+    contents = json.loads(path.read_bytes())
+    change(contents)
+    contents["identity"] = identity_of(contents)
+    path.write_text(json.dumps(contents), encoding="utf-8")
 
 
 def reseal(directory: Path, changes: Mapping[str, Any], files: Mapping[str, bytes] | None = None) -> None:

@@ -2,25 +2,38 @@
 
 Every file is hashed in the manifest and verified on the very bytes that are loaded. Nothing is unpickled. The
 identity is the hash of the contents: two teachings from the same pictures and settings have the same one.
+
+Who can write a bundle can make its hashes right, too. What no teaching writes is refused all the same: names that lead
+elsewhere, numbers beyond all measure, a threshold that the held-out scores do not give, no golden frames.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import cv2
-import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from edge.bundle.ir import MODEL_BIN, MODEL_XML, IrDescription
+from edge.bundle.contents import bank_fits, decode_bank, decode_picture
+from edge.bundle.ir import MODEL_BIN, MODEL_JSON, MODEL_XML, MOST_DIMENSIONS, IrDescription
+from edge.bundle.threshold import why_threshold_is_none
 from edge.errors import BundleError
-from edge.files.schema import FileRecord, Strict, read_json, read_verified
+from edge.files.schema import (
+    MOST_FILE_BYTES,
+    Count,
+    FileRecord,
+    Share,
+    Strict,
+    Words,
+    parse_json,
+    read_json_bytes,
+    read_verified,
+)
 from edge.records import Box, Float32Array, Search, UInt8Array
 
 MANIFEST = "manifest.json"
@@ -28,6 +41,14 @@ BANK = "bank.npy"
 MASK = "mask.png"
 IDENTITY_DIGITS = 12  # shown in verdicts and logs
 NAME_PATTERN = r"^[A-Za-z0-9_.-]{1,64}$"
+MOST_PIXELS = 2**27  # of a frame: what OpenCV decodes here
+MOST_GOLDEN_TOLERANCE = 0.1  # teaching writes 0.02
+
+_MOST_PICTURE_BYTES = 2**29  # 134 megapixels that nothing compresses have 403 MB
+_MOST_BYTES = {MODEL_XML: 2**26, MODEL_BIN: 2**31, BANK: MOST_FILE_BYTES}
+
+FileName = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}/)?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
+Score = Annotated[float, Field(ge=0, le=1e9)]
 
 
 class Region(Strict):
@@ -46,11 +67,11 @@ class Region(Strict):
 class BankRecord(Strict):
     """How the memory bank was selected."""
 
-    vectors: int = Field(ge=1)
-    dimension: int = Field(ge=1)
-    patches: int = Field(description="patches of all teaching pictures, from which the vectors were chosen")
+    vectors: int = Field(ge=1, le=10**9)
+    dimension: int = Field(ge=1, le=MOST_DIMENSIONS)
+    patches: Count = Field(description="patches of all teaching pictures, from which the vectors were chosen")
     coreset_ratio: float = Field(gt=0, le=1)
-    projection: int = Field(description="dimensions of the random projection in which they were chosen")
+    projection: Count = Field(description="dimensions of the random projection in which they were chosen")
     seed: int
 
 
@@ -58,58 +79,65 @@ class ScoringRecord(Strict):
     """How patches become distances, and distances a score."""
 
     search: Search = Field(default="exact", description="of the bank; fast: the score is exact, the map nearly")
-    reweight_neighbours: int = Field(ge=0, description="b of eq. 7; 0: no re-weighting")
-    blur_sigma: float
+    reweight_neighbours: int = Field(ge=0, le=10**6, description="b of eq. 7; 0: no re-weighting")
+    blur_sigma: float = Field(ge=0, le=100)
+
+    @field_validator("reweight_neighbours")
+    @classmethod
+    def _some_neighbours(cls, count: int) -> int:
+        if count == 1:
+            raise ValueError("one neighbour makes every score 0; expected 0, or 2 or more")
+        return count
 
 
 class Guarantee(Strict):
     """What held-out good pictures say about false rejects; see `export.teaching.calibrate`."""
 
-    held_out: int = Field(description="good pictures that the bank has not seen")
-    target_rate: float = Field(description="false-reject rate that was asked for")
-    expected_rate: float = Field(description="bound on the mean false-reject rate over all teachings")
-    confidence: float
-    rate_at_confidence: float = Field(description="with this confidence, the true rate is not above it")
-    least_rate: float = Field(description="least rate that this many held-out pictures can support")
+    held_out: Count = Field(description="good pictures that the bank has not seen")
+    target_rate: Share = Field(description="false-reject rate that was asked for")
+    expected_rate: Share = Field(description="bound on the mean false-reject rate over all teachings")
+    confidence: Share
+    rate_at_confidence: Share = Field(description="with this confidence, the true rate is not above it")
+    least_rate: Share = Field(description="least rate that this many held-out pictures can support")
     supported: bool = Field(description="target_rate is not below least_rate")
 
 
 class ThresholdRecord(Strict):
     """Where PASS ends."""
 
-    image: float = Field(gt=0, description="an anomaly score above it is FAIL")
-    pixel: float = Field(gt=0, description="a map value above it belongs to a defect")
+    image: Score = Field(gt=0, description="an anomaly score above it is FAIL")
+    pixel: Score = Field(gt=0, description="a map value above it belongs to a defect")
     method: Literal["conformal", "mean_sigma", "best_f1"]
-    parameters: dict[str, float] = Field(default_factory=dict)
+    parameters: dict[Words, float] = Field(default_factory=dict, max_length=64)
     guarantee: Guarantee | None = Field(default=None, description="conformal only")
 
 
 class GoldenRecord(Strict):
     """A frame whose score every device must reproduce."""
 
-    file: str
-    score: float
-    map_peak: float
+    file: FileName
+    score: Score
+    map_peak: Score
 
 
 class HeldOutScore(Strict):
     """What a held-out good picture scored: lets bundles that held out the same ones be judged together."""
 
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the picture's file")
-    score: float
-    map_peak: float
+    score: Score
+    map_peak: Score
 
 
 class TeachingRecord(Strict):
     """What the product was taught from."""
 
-    pictures: int
-    held_out: int
+    pictures: Count
+    held_out: Count
     skipped: tuple[str, ...] = ()
-    normal_score_quantiles: dict[str, float] = Field(description="of held-out good pictures")
-    normal_scores_mean: float
-    normal_scores_deviation: float
-    held_out_scores: tuple[HeldOutScore, ...] = Field(description="in the order of the pictures")
+    normal_score_quantiles: dict[Words, Score] = Field(max_length=64, description="of held-out good pictures")
+    normal_scores_mean: Score
+    normal_scores_deviation: Score
+    held_out_scores: tuple[HeldOutScore, ...] = Field(min_length=1, description="in the order of the pictures")
 
 
 class Manifest(Strict):
@@ -117,22 +145,58 @@ class Manifest(Strict):
 
     schema_version: Literal[1] = 1
     identity: str = Field(pattern="^[0-9a-f]{64}$", description="hash of everything below but created_at")
-    created_at: str = Field(description="RFC 3339, UTC")
+    created_at: Words = Field(description="RFC 3339, UTC")
     name: str = Field(pattern=NAME_PATTERN, description="the recipe")
     ir: IrDescription
     inference_precision: Literal["f32", "bf16", "f16"]
-    frame_height: int
-    frame_width: int
+    frame_height: int = Field(ge=1, le=2**16)
+    frame_width: int = Field(ge=1, le=2**16)
     region: Region | None
     bank: BankRecord
     scoring: ScoringRecord
     threshold: ThresholdRecord
-    golden: tuple[GoldenRecord, ...]
-    golden_tolerance: float = Field(description="largest relative difference of a golden score")
+    golden: tuple[GoldenRecord, ...] = Field(min_length=1, max_length=64)
+    golden_tolerance: float = Field(
+        gt=0, le=MOST_GOLDEN_TOLERANCE, description="largest relative difference of a golden score"
+    )
     teaching: TeachingRecord
-    settings: dict[str, str] = Field(description="what teach was asked for")
-    versions: dict[str, str]
-    files: dict[str, FileRecord]
+    settings: dict[Words, Words] = Field(max_length=64, description="what teach was asked for")
+    versions: dict[Words, Words] = Field(max_length=64)
+    files: dict[FileName, FileRecord] = Field(max_length=256)
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Manifest:
+        """What stands in two places says the same."""
+        threshold = self.threshold
+        held_out = [picture.score for picture in self.teaching.held_out_scores]
+        refused = (
+            self._why_frame_is_none()
+            or why_threshold_is_none(threshold.method, threshold.image, threshold.parameters, held_out)
+            or self._why_files_are_none()
+        )
+        if refused:
+            raise ValueError(refused)
+        return self
+
+    def _why_frame_is_none(self) -> str:
+        height, width, region = self.frame_height, self.frame_width, self.region
+        if height * width > MOST_PIXELS:
+            return f"a frame of {width}×{height} pixels; at most {MOST_PIXELS} are inspected"
+        if region is not None and (region.x + region.width > width or region.y + region.height > height):
+            return f"the region of interest reaches beyond the frame of {width}×{height}"
+        return ""
+
+    def _why_files_are_none(self) -> str:
+        wanted = {MODEL_XML, MODEL_BIN, BANK, *(golden.file for golden in self.golden)}
+        missing = wanted - self.files.keys()
+        if missing:
+            return f"the manifest does not list {', '.join(sorted(missing))}"
+        vectors, dimension, size = self.bank.vectors, self.bank.dimension, self.files[BANK].size
+        if dimension != self.ir.dimension:
+            return f"the bank has {dimension} dimensions, the model {self.ir.dimension}"
+        if not bank_fits(size, vectors, dimension):
+            return f"{BANK} has {size} bytes; {vectors}×{dimension} have {4 * vectors * dimension} and a header"
+        return ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,17 +231,23 @@ def read_bundle(directory: Path) -> Bundle:
         BundleError: something is missing, damaged, changed or of another version; the message names it.
     """
     manifest = read_manifest(directory)
-    contents = {name: read_verified(directory, name, record) for name, record in manifest.files.items()}
-    missing = {MODEL_XML, MODEL_BIN, BANK} - contents.keys()
-    if missing:
-        raise BundleError(f"{directory / MANIFEST}: does not list {', '.join(sorted(missing))}; teach again")
+    contents = {
+        name: read_verified(directory, name, record, most=_MOST_BYTES.get(name, _MOST_PICTURE_BYTES))
+        for name, record in manifest.files.items()
+    }
+    height, width = manifest.frame_height, manifest.frame_width
+    golden = tuple(
+        Golden(decode_picture(directory / record.file, contents[record.file], height, width, cv2.IMREAD_COLOR), record)
+        for record in manifest.golden
+    )
+    mask = contents.get(MASK)
     return Bundle(
         manifest=manifest,
         model_xml=contents[MODEL_XML],
         model_bin=contents[MODEL_BIN],
-        bank=_bank(directory / BANK, contents[BANK], manifest),
-        mask=_mask(directory, contents, manifest),
-        golden=tuple(_golden(directory, contents, record, manifest) for record in manifest.golden),
+        bank=decode_bank(directory / BANK, contents[BANK], manifest.bank.vectors, manifest.bank.dimension),
+        mask=None if mask is None else decode_picture(directory / MASK, mask, height, width, cv2.IMREAD_GRAYSCALE),
+        golden=golden,
     )
 
 
@@ -187,17 +257,31 @@ def read_manifest(directory: Path) -> Manifest:
     Raises:
         BundleError: it is missing, of another version, or was edited after it was made.
     """
+    path = directory / MANIFEST
     if not directory.is_dir():
         raise BundleError(f"{directory}: no such directory; make a bundle with patchline-export teach")
-    manifest = read_json(directory / MANIFEST, Manifest)
-    if manifest.identity != _written_identity(directory / MANIFEST):
-        raise BundleError(f"{directory / MANIFEST}: edited after it was made; teach again or copy it again")
+    if not path.exists() and (directory / MODEL_JSON).exists():
+        raise BundleError(
+            f"{directory}: is a converted network (IR), not a bundle; teach a product with it: "
+            f"patchline-export teach --ir {directory} --images GOOD_PARTS --out BUNDLE"
+        )
+    contents = read_json_bytes(path)
+    manifest = parse_json(path, contents, Manifest)
+    if manifest.identity != _written_identity(path, contents):
+        raise BundleError(f"{path}: edited after it was made; teach again or copy it again")
     return manifest
 
 
 def compute_identity(manifest: Manifest) -> str:
-    """Sha256 over the manifest's canonical JSON without `identity` and `created_at`, file hashes included."""
-    return _hash_contents(manifest.model_dump(mode="json"))
+    """The identity of `manifest`, whatever it says of itself."""
+    return identity_of(manifest.model_dump(mode="json"))
+
+
+def identity_of(contents: Mapping[str, Any]) -> str:
+    """Sha256 over a manifest's canonical JSON without `identity` and `created_at`, file hashes included."""
+    kept = {key: value for key, value in contents.items() if key not in {"identity", "created_at"}}
+    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def seal(manifest: Manifest) -> Manifest:
@@ -205,62 +289,9 @@ def seal(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={"identity": compute_identity(manifest)})
 
 
-def encode_bank(vectors: Float32Array) -> bytes:
-    """`bank.npy`: (vectors, dim) float32."""
-    stream = io.BytesIO()
-    np.save(stream, np.ascontiguousarray(vectors, np.float32), allow_pickle=False)
-    return stream.getvalue()
-
-
-def _written_identity(path: Path) -> str:
+def _written_identity(path: Path, contents: bytes) -> str:
     """Of what the file says, not of what it is read as: newer versions know more fields, with defaults."""
-    return _hash_contents(json.loads(path.read_bytes()))
-
-
-def _hash_contents(contents: Mapping[str, Any]) -> str:
-    kept = {key: value for key, value in contents.items() if key not in {"identity", "created_at"}}
-    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _bank(path: Path, contents: bytes, manifest: Manifest) -> Float32Array:
     try:
-        # Not np.load: it would also open archives.
-        vectors = np.lib.format.read_array(io.BytesIO(contents), allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise BundleError(f"{path}: not a NumPy array ({error}); teach again") from error
-    expected = (manifest.bank.vectors, manifest.bank.dimension)
-    if vectors.shape != expected or vectors.dtype != np.float32 or manifest.bank.dimension != manifest.ir.dimension:
-        raise BundleError(
-            f"{path}: expected {expected} float32 and dimension {manifest.ir.dimension} of the model, "
-            f"got {vectors.shape} {vectors.dtype}; teach again"
-        )
-    if not np.isfinite(vectors).all():
-        raise BundleError(f"{path}: contains values that are not numbers; teach again")
-    bank: Float32Array = vectors
-    return bank
-
-
-def _mask(directory: Path, contents: Mapping[str, bytes], manifest: Manifest) -> UInt8Array | None:
-    if MASK not in contents:
-        return None
-    return _picture(directory / MASK, contents[MASK], cv2.IMREAD_GRAYSCALE, manifest)
-
-
-def _golden(directory: Path, contents: Mapping[str, bytes], record: GoldenRecord, manifest: Manifest) -> Golden:
-    if record.file not in contents:
-        raise BundleError(f"{directory / MANIFEST}: does not list {record.file}; teach again")
-    path = directory / record.file
-    return Golden(image=_picture(path, contents[record.file], cv2.IMREAD_COLOR, manifest), record=record)
-
-
-def _picture(path: Path, contents: bytes, flags: int, manifest: Manifest) -> UInt8Array:
-    try:
-        image = cv2.imdecode(np.frombuffer(contents, np.uint8), flags)
-    except cv2.error as error:
-        raise BundleError(f"{path}: refused by the picture decoder ({error.err}); teach again") from error
-    if image is None or image.shape[:2] != (manifest.frame_height, manifest.frame_width):
-        raise BundleError(
-            f"{path}: not a picture of the frame's size, {manifest.frame_width}×{manifest.frame_height}; teach again"
-        )
-    return np.asarray(image, np.uint8)
+        return identity_of(json.loads(contents))
+    except (ValueError, RecursionError) as error:  # whole numbers of thousands of digits, half characters
+        raise BundleError(f"{path}: not as teach writes it ({error}); teach again or copy it again") from error

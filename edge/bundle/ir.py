@@ -7,16 +7,21 @@ version, a missing file or a wrong hash is a `BundleError` that names it.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from edge.files.schema import FileRecord, Strict, read_json
+from edge.errors import BundleError
+from edge.files.schema import Count, FileRecord, Strict, Words, read_json
 
 MODEL_XML = "model.xml"
 MODEL_BIN = "model.bin"
 MODEL_JSON = "model.json"
+_MANIFEST = "manifest.json"  # of a bundle: `edge.bundle.bundle.MANIFEST`, which builds on this module
 REFERENCE_NUMBERS = 64
+MOST_DIMENSIONS = 65_536
+
+Side = Annotated[int, Field(ge=1, le=2048)]  # of a grid of patches
 
 
 class Geometry(Strict):
@@ -50,39 +55,39 @@ class Weights(Strict):
     """Where the backbone's weights came from."""
 
     source: Literal["file", "download", "package", "random"]
-    name: str = Field(description="file, address or package; for random weights the seed")
+    name: Words = Field(description="file, address or package; for random weights the seed")
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="of the weights' file; for random, of the tensors")
 
 
 class Parity(Strict):
     """Agreement of the f32 IR with torch."""
 
-    max_relative_error: float = Field(description="largest |IR - torch| over the largest |torch|")
-    tolerance: float
-    pictures: int
+    max_relative_error: float = Field(ge=0, description="largest |IR - torch| over the largest |torch|")
+    tolerance: float = Field(ge=0)
+    pictures: Count
     drawn: bool = Field(description="true: on drawn pictures; false: on pictures the user gave")
 
 
 class Quantization(Strict):
     """How an int8 IR was calibrated."""
 
-    pictures: int
-    preset: str
-    feature_error: float = Field(description="|int8 - f32| over |f32|, Euclidean norms, on calibration pictures")
+    pictures: Count
+    preset: Words
+    feature_error: float = Field(ge=0, description="|int8 - f32| over |f32|, Euclidean norms, on calibration pictures")
 
 
 class IrDescription(Strict):
     """`model.json`."""
 
     schema_version: Literal[1] = 1
-    backbone: str
-    layers: tuple[str, ...]
+    backbone: Words
+    layers: tuple[Words, ...] = Field(min_length=1, max_length=64)
     embedding: Literal["concat", "pooled"]
-    neighbourhood: int = Field(description="side of the square neighbourhood each patch is averaged over")
+    neighbourhood: int = Field(ge=1, le=255, description="side of the square neighbourhood each patch is averaged over")
     geometry: Geometry
     colour_order: Literal["BGR"] = "BGR"
-    grid: tuple[int, int] = Field(description="patches: rows, columns")
-    dimension: int = Field(description="of one patch embedding")
+    grid: tuple[Side, Side] = Field(description="patches: rows, columns")
+    dimension: int = Field(ge=1, le=MOST_DIMENSIONS, description="of one patch embedding")
     precision: Literal["f32", "int8"]
     weights: Weights
     parity: Parity
@@ -94,8 +99,8 @@ class IrDescription(Strict):
         description="what this IR gave, where it was made and checked, for a drawn picture, in few numbers: see "
         "export.conversion.reference; none: it was made before there were references",
     )
-    versions: dict[str, str]
-    files: dict[str, FileRecord]
+    versions: dict[Words, Words] = Field(max_length=64)
+    files: dict[Words, FileRecord] = Field(max_length=64)
 
 
 def read_ir_description(directory: Path) -> IrDescription:
@@ -104,4 +109,8 @@ def read_ir_description(directory: Path) -> IrDescription:
     Raises:
         BundleError: there is none, or it does not follow the schema.
     """
+    if not (directory / MODEL_JSON).exists() and (directory / _MANIFEST).exists():
+        raise BundleError(
+            f"{directory}: is a bundle, not a converted network (IR); give the directory that convert or quantize made"
+        )
     return read_json(directory / MODEL_JSON, IrDescription)

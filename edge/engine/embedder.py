@@ -52,10 +52,7 @@ class Embedder:
             config["NUM_STREAMS"] = streams
         if cache_dir is not None:
             config["CACHE_DIR"] = str(cache_dir)
-        try:
-            model = core.read_model(model=xml, weights=weights)
-        except RuntimeError as error:
-            raise BundleError(f"model.xml: OpenVINO cannot read it ({_first_line(error)}); convert again") from error
+        model = _read_model(core, ir, xml, weights)
         try:
             self._compiled = core.compile_model(model, device, config)
         except RuntimeError as error:
@@ -63,15 +60,6 @@ class Embedder:
                 f"device {device}: cannot run the model ({_first_line(error)}); "
                 f"devices here: {', '.join(core.available_devices)}"
             ) from error
-        geometry = ir.geometry
-        expected_in = (1, geometry.input_height, geometry.input_width, 3)
-        expected_out = (ir.grid[0] * ir.grid[1], ir.dimension)
-        found_in, found_out = tuple(self._compiled.input(0).shape), tuple(self._compiled.output(0).shape)
-        if (found_in, found_out) != (expected_in, expected_out):
-            raise BundleError(
-                f"model.xml: expected input {expected_in} and output {expected_out}, "
-                f"got {found_in} and {found_out}; convert again"
-            )
         self._grid = ir.grid
         self._mode = mode
         self._make_request()
@@ -128,6 +116,30 @@ class Embedder:
         self._request = self._compiled.create_infer_request()
         self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
         self._request.set_output_tensor(ov.Tensor(self._output, shared_memory=True))
+
+
+def _read_model(core: ov.Core, ir: IrDescription, xml: bytes, weights: bytes) -> ov.Model:
+    """The model, with the one input and the one output that are described; known before anything is compiled."""
+    try:
+        model = core.read_model(model=xml, weights=weights)
+    except RuntimeError as error:
+        raise BundleError(f"model.xml: OpenVINO cannot read it ({_first_line(error)}); convert again") from error
+    geometry = ir.geometry
+    expected_in = f"u8 (1, {geometry.input_height}, {geometry.input_width}, 3)"
+    expected_out = f"f32 ({ir.grid[0] * ir.grid[1]}, {ir.dimension})"
+    found_in, found_out = (", ".join(map(_describe, ports)) for ports in (model.inputs, model.outputs))
+    if (found_in, found_out) != (expected_in, expected_out):
+        raise BundleError(
+            f"model.xml: expected input {expected_in} and output {expected_out}, "
+            f"got {found_in or 'none'} and {found_out or 'none'}; convert again"
+        )
+    return model
+
+
+def _describe(port: Any) -> str:
+    shape = port.get_partial_shape()
+    sides = tuple(shape.get_shape()) if shape.is_static else shape
+    return f"{port.get_element_type().get_type_name()} {sides}"
 
 
 def _first_line(error: RuntimeError) -> str:

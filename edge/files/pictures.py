@@ -75,16 +75,6 @@ def read_as_stored(path: Path) -> npt.NDArray[Any]:
     return image if image.ndim == 3 else image[:, :, None]
 
 
-def read_mask(path: Path) -> UInt8Array:
-    """A mask picture (height, width): white, or any value above 127, is what shall be ignored.
-
-    Raises:
-        SourceError: as `read_picture`.
-    """
-    picture = read_picture(path)
-    return np.asarray((picture.max(axis=2) > 127) * np.uint8(255), np.uint8)
-
-
 def list_pictures(where: str | Path) -> list[Path]:
     """The pictures of a directory (without its subdirectories), of a glob (`**` included), or the one file.
 

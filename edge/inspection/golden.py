@@ -26,7 +26,7 @@ def run_golden(inspector: Inspector, bundle: Bundle) -> tuple[GoldenResult, ...]
         SelfTestError: a score or map peak is farther from its record than the bundle's tolerance.
     """
     tolerance = bundle.manifest.golden_tolerance
-    scorer = inspector.taught_scorer(bundle)
+    scorer = inspector.taught_scorer()
     results = []
     for golden in bundle.golden:
         scored = scorer.score(golden.image)
@@ -38,10 +38,16 @@ def run_golden(inspector: Inspector, bundle: Bundle) -> tuple[GoldenResult, ...]
         worst = max(wrong, key=lambda result: result.relative_error)
         raise SelfTestError(
             f"golden self-test on {inspector.embedder.execution_devices}: {worst.file}: expected a score of "
-            f"{worst.expected:.4f} within {tolerance:.1%}, got {worst.got:.4f}; teach again on this device "
-            f"or use the device and precision that the bundle was taught with"
+            f"{worst.expected:.4f} within {tolerance:.1%}, got {worst.got:.4f}; {_advice(inspector, bundle)}"
         )
     return tuple(results)
+
+
+def _advice(inspector: Inspector, bundle: Bundle) -> str:
+    taught = bundle.manifest.inference_precision
+    if inspector.precision != taught:
+        return f"it was taught with {taught} and {inspector.precision} is forced: leave the precision as taught"
+    return "teach again on this device or use the device that the bundle was taught on"
 
 
 def _relative(got: float, expected: float) -> float:

@@ -15,20 +15,22 @@ import numpy as np
 
 from edge.bundle.bundle import Bundle
 from edge.engine.embedder import Embedder
-from edge.errors import SettingsError
 from edge.inspection.anomaly_map import find_defects, judge
+from edge.inspection.colour import colour_of, why_other_colour
 from edge.inspection.crops import cut_crops
+from edge.inspection.left_out import find_left_out
 from edge.inspection.options import InspectorOptions
-from edge.inspection.preprocess import inspected_region
-from edge.inspection.scorer import Clock, Scorer, mask_patches
+from edge.inspection.scorer import Clock, Scorer
 from edge.normality.base import Bank
 from edge.normality.fast_bank import make_bank
 from edge.records import (
     AnomalyMap,
+    BoolArray,
     Box,
     Frame,
     FrameIdentity,
     Outcome,
+    Precision,
     Reason,
     Search,
     StageTimes,
@@ -53,6 +55,8 @@ class Inspector:
     ) -> None:
         """Compile the model, index the bank and warm both up.
 
+        What a station's own region and mask leave out is left out beside what the bundle's mask does.
+
         Raises:
             BundleError: the model is damaged.
             SettingsError: device, region of interest or mask do not fit.
@@ -66,9 +70,9 @@ class Inspector:
         self.search = self._options.search
         if self.search == "as_taught":
             self.search = bundle.manifest.scoring.search
+        self._left_out = find_left_out(bundle, self._options.mask, self._options.region)
+        self._colour = colour_of([golden.image for golden in bundle.golden])
         embedder, self.bank = _load(bundle, self._options, self.search)
-        self.region = self._inspected_region(self._options.region)
-        self._mask = bundle.mask if self._options.mask is None else self._options.mask
         self._take(embedder)
 
     @property
@@ -80,6 +84,31 @@ class Inspector:
     def threshold(self) -> float:
         """The image threshold in force."""
         return self._threshold
+
+    @property
+    def region(self) -> Box:
+        """What the model sees, in the frame's pixels."""
+        return self._left_out.region
+
+    @property
+    def ignored(self) -> BoolArray | None:
+        """Patches (rows · columns,) that are not judged; none: all of the region's are."""
+        return self._left_out.ignored
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic that was asked for."""
+        precision = self._options.precision
+        return self._manifest.inference_precision if precision == "as_taught" else precision
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """For people: what is not judged, and in what the station departs from what was taught."""
+        taught = self._manifest.inference_precision
+        if self.precision == taught:
+            return self._left_out.notes
+        forced = f"{self.precision} is forced, but bank and threshold were taught with {taught}: scores differ"
+        return *self._left_out.notes, forced
 
     def team(self) -> tuple[Inspector, ...]:
         """This inspector and as many more as shall work at the same time, each in a thread; model and bank are shared.
@@ -148,9 +177,9 @@ class Inspector:
         )
         return Inspection(verdict, anomaly)
 
-    def taught_scorer(self, bundle: Bundle) -> Scorer:
-        """The scorer as it was taught: this device, but the bundle's own region and mask."""
-        return self._make_scorer(self._inspected_region(None), bundle.mask)
+    def taught_scorer(self) -> Scorer:
+        """The scorer as it was taught: this device, but nothing left out that the bundle does not leave out."""
+        return self._make_scorer(self._left_out.taught)
 
     def no_result(self, identity: FrameIdentity, reason: Reason, detail: str) -> Verdict:
         """The answer to a frame that cannot be judged."""
@@ -176,28 +205,15 @@ class Inspector:
                 f"got {'×'.join(str(side) for side in image.shape[1::-1])} in "
                 f"{image.shape[2] if image.ndim > 2 else 1} of {image.dtype}"
             )
-        return ""
+        return why_other_colour(self._colour, image)
 
-    def _inspected_region(self, override: Box | None) -> Box:
-        manifest = self._manifest
-        taught = manifest.region.box() if manifest.region else None
-        try:
-            return inspected_region(
-                manifest.frame_height, manifest.frame_width, manifest.ir.geometry, override or taught
-            )
-        except ValueError as error:
-            raise SettingsError(f"inspection.region: {error}") from error
-
-    def _make_scorer(self, region: Box, mask: UInt8Array | None) -> Scorer:
-        manifest = self._manifest
+    def _make_scorer(self, ignored: BoolArray | None) -> Scorer:
         return Scorer(
             self.embedder,
             self.bank,
-            region,
-            ignored=None
-            if mask is None
-            else mask_patches(mask, manifest.frame_height, manifest.frame_width, region, manifest.ir.grid),
-            reweight_neighbours=manifest.scoring.reweight_neighbours,
+            self.region,
+            ignored=ignored,
+            reweight_neighbours=self._manifest.scoring.reweight_neighbours,
         )
 
     def _for_another_thread(self) -> Inspector:
@@ -208,7 +224,7 @@ class Inspector:
     def _take(self, embedder: Embedder) -> None:
         """Use `embedder`, and do everything that a frame can need: the first time is slower."""
         self.embedder = embedder
-        self._scorer = self._make_scorer(self.region, self._mask)
+        self._scorer = self._make_scorer(self._left_out.ignored)
         blank = np.zeros((self._manifest.frame_height, self._manifest.frame_width, 3), np.uint8)
         for _ in range(2):
             scored = self._scorer.score(blank)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from edge.records import AnomalyMap, Outcome, UInt8Array, Verdict
+from edge.records import AnomalyMap, BoolArray, Outcome, UInt8Array, Verdict
 
 _COLOURS = {Outcome.PASS: (80, 175, 76), Outcome.FAIL: (54, 67, 244), Outcome.NO_RESULT: (11, 158, 245)}  # BGR
 _OPACITY = 0.55
@@ -13,15 +13,22 @@ _OUTSIDE = 0.35  # brightness of what the model does not see
 _BAND = 0.07  # height of the text band, as a share of the picture's shorter side
 
 
-def draw_overlay(image: UInt8Array, verdict: Verdict, anomaly: AnomalyMap | None, pixel_threshold: float) -> UInt8Array:
+def draw_overlay(
+    image: UInt8Array,
+    verdict: Verdict,
+    anomaly: AnomalyMap | None,
+    pixel_threshold: float,
+    ignored: BoolArray | None = None,
+) -> UInt8Array:
     """An overlay of the size of `image` (height, width, 3) BGR, with a text band above it.
 
     Colours mean the same in every picture: the map is transparent up to 85 % of the pixel threshold, so that a good
-    part looks as it is, and saturated at twice the threshold.
+    part looks as it is, and saturated at twice the threshold. What is not judged is dark: all outside the map's region,
+    and the `ignored` patches (rows, columns) within it.
     """
     picture = image.copy()
     if anomaly is not None:
-        _blend(picture, anomaly, pixel_threshold)
+        _blend(picture, anomaly, pixel_threshold, ignored)
     colour = _COLOURS[verdict.outcome]
     thickness = max(1, round(min(image.shape[:2]) / 300))
     for defect in verdict.defects:
@@ -30,7 +37,7 @@ def draw_overlay(image: UInt8Array, verdict: Verdict, anomaly: AnomalyMap | None
     return np.vstack([_text_band(image.shape[1], min(image.shape[:2]), verdict), picture])
 
 
-def _blend(picture: UInt8Array, anomaly: AnomalyMap, pixel_threshold: float) -> None:
+def _blend(picture: UInt8Array, anomaly: AnomalyMap, pixel_threshold: float, ignored: BoolArray | None) -> None:
     region = anomaly.region
     inside = np.s_[region.y : region.bottom, region.x : region.right]
     values = cv2.resize(anomaly.values, (region.width, region.height), interpolation=cv2.INTER_LINEAR)
@@ -41,7 +48,11 @@ def _blend(picture: UInt8Array, anomaly: AnomalyMap, pixel_threshold: float) -> 
     above = (values > pixel_threshold).astype(np.uint8)
     contours, _ = cv2.findContours(above, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     cv2.drawContours(blended, contours, -1, (255, 255, 255), max(1, round(min(picture.shape[:2]) / 400)))
-    picture[:] = (picture * _OUTSIDE).astype(np.uint8)
+    dark = (picture * _OUTSIDE).astype(np.uint8)
+    if ignored is not None:
+        left_out = cv2.resize(ignored.astype(np.uint8), (region.width, region.height), interpolation=cv2.INTER_NEAREST)
+        blended = np.where(left_out[..., None] != 0, dark[inside], blended)
+    picture[:] = dark
     picture[inside] = blended
 
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge.engine.embedder import Embedder
-from edge.errors import SettingsError
 from edge.inspection.anomaly_map import anomaly_map, reweighted_score
-from edge.inspection.preprocess import ignored_patches, make_scratch, prepare
+from edge.inspection.preprocess import make_scratch, prepare
 from edge.normality.base import Bank, Peak
 from edge.records import (
     AnomalyMap,
@@ -113,22 +112,3 @@ class Scorer:
             return peak.distance
         support = self._bank.support_distances(patches[peak.patch], peak.index, self._reweight)
         return reweighted_score(peak.distance, support)
-
-
-def mask_patches(
-    mask: UInt8Array, frame_height: int, frame_width: int, region: Box, grid: tuple[int, int]
-) -> BoolArray:
-    """The patches (rows · columns,) that `mask` ignores.
-
-    Raises:
-        SettingsError: the mask is not of the frame's size, or leaves nothing to inspect.
-    """
-    if mask.shape != (frame_height, frame_width):
-        raise SettingsError(
-            f"mask: expected a picture of the frame's size, {frame_width}×{frame_height}, "
-            f"got {mask.shape[1]}×{mask.shape[0]}"
-        )
-    ignored = ignored_patches(mask, region, grid)
-    if ignored.all():
-        raise SettingsError("mask: it covers the whole inspected region; white is what shall be ignored")
-    return ignored

@@ -20,6 +20,7 @@ from edge.settings.sections import MqttSettings, PublisherKind, SourceKind
 from edge.settings.tree import Settings
 from edge.sources import open_source
 from edge.sources.address import parse_address
+from edge.terminal import say
 
 
 def check_station(settings: Settings) -> str:
@@ -80,8 +81,12 @@ def _check_bundles(settings: Settings) -> str:
     for directory in settings.recipes.values():
         read_bundle(directory)
     last = last_recipe(settings)
-    open_recipes(settings, choose_first(settings, last.read()), last).close()
-    return read_bundle(settings.bundle).model
+    recipes = open_recipes(settings, choose_first(settings, last.read()), last)
+    recipes.close()
+    inspector = recipes.active.inspectors[0]
+    for note in inspector.notes:
+        say(note)
+    return inspector.model
 
 
 def _refuse_unusable(name: str, directory: Path, error: type[PatchlineError]) -> None:

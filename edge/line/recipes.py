@@ -19,8 +19,8 @@ from typing import TypeVar
 
 from edge.bundle.bundle import IDENTITY_DIGITS, Manifest, read_bundle
 from edge.errors import PatchlineError
-from edge.inspection.golden import run_golden
 from edge.inspection.inspector import Inspector
+from edge.inspection.opening import open_inspector
 from edge.inspection.options import InspectorOptions
 from edge.records import FrameIdentity, Reason, Verdict
 
@@ -262,10 +262,9 @@ def open_recipe(directory: Path, options: InspectorOptions, *, self_test: bool, 
     """
     bundle = read_bundle(directory)
     name = name or bundle.manifest.name
-    inspector = Inspector(bundle, dataclasses.replace(options, recipe=name))
-    if self_test:
-        run_golden(inspector, bundle)
-    return Recipe(name, bundle.manifest, inspector.team())
+    options = dataclasses.replace(options, recipe=name)
+    opened = open_inspector(bundle, options, note=log.info, warn=log.warning, self_test=self_test)
+    return Recipe(name, bundle.manifest, opened.inspector.team())
 
 
 def _attempt(action: Callable[[str], _Result], name: str) -> tuple[_Result | None, str]:

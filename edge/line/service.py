@@ -21,7 +21,7 @@ from edge.bundle.bundle import read_manifest
 from edge.delivery.delivery import Delivery, open_delivery, outbox_directory
 from edge.engine.threads import use_one_blas_thread
 from edge.errors import DeliveryError
-from edge.files.pictures import read_mask
+from edge.files.masks import read_mask
 from edge.files.places import default_cache_dir
 from edge.health.alarms import Alarms, Conditions
 from edge.health.clock import read_clock_state

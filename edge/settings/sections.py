@@ -157,9 +157,9 @@ class InspectionSettings(Section):
     cache_dir: DirectoryPath | None = None
     """Compiled-model cache; none: systemd's `CACHE_DIRECTORY`, else `~/.cache/patchline`."""
     region: RegionSettings | None = None
-    """Region of interest; none: the bundle's."""
+    """The part of the bundle's region that is judged; none: all of it. No more can be judged than was taught."""
     mask: FilePath | None = None
-    """Picture of the frame's size, white where nothing shall be judged; none: the bundle's."""
+    """Picture of the frame's size, black, and white where nothing shall be judged, beside the bundle's own mask."""
     threshold: float | None = Field(default=None, gt=0, le=1e6)
     """Image threshold instead of the bundle's."""
     self_test: bool = True

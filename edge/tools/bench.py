@@ -24,11 +24,12 @@ from edge.engine.threads import use_one_blas_thread
 from edge.errors import PatchlineError
 from edge.health.usage import cpu_model, peak_memory_mb
 from edge.inspection.inspector import Inspector
+from edge.inspection.opening import open_inspector
 from edge.inspection.options import InspectorOptions
 from edge.line.buffer import Buffer, WhenFull
 from edge.line.workers import Workers
 from edge.records import Frame, FrameIdentity, UInt8Array, Verdict
-from edge.terminal import phase
+from edge.terminal import phase, say
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 # overhead: what is neither embed nor search
@@ -64,11 +65,12 @@ def run_bench(
 ) -> BenchReport:
     """Measure one frame at a time, then several at a time, on `pictures` in turn."""
     use_one_blas_thread()
-    inspector = Inspector(bundle, dataclasses.replace(options, mode="latency"))
+    inspector = open_inspector(bundle, dataclasses.replace(options, mode="latency"), note=say, warn=say).inspector
     latency = _measure_latency(inspector, pictures, warm_up, frames)
     environment = describe_environment(bundle, inspector)
     del inspector  # its bank and its buffers, before there are others
-    team = Inspector(bundle, dataclasses.replace(options, mode="throughput")).team()
+    options = dataclasses.replace(options, mode="throughput")
+    team = open_inspector(bundle, options, note=lambda _: None, warn=say).inspector.team()
     fps = _measure_throughput(team, pictures, frames)
     return BenchReport(
         latency_ms=latency,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,7 +18,9 @@ from edge.files.atomic import write_file
 from edge.files.pictures import list_pictures, read_picture, write_picture
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.overlay import draw_overlay
-from edge.records import Frame, FrameIdentity, UInt8Array, Verdict
+from edge.records import Frame, FrameIdentity, Outcome, Verdict
+
+_LONGEST_STEM = 180  # bytes; file systems take names of 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +28,7 @@ class Outputs:
     """What is written for one picture."""
 
     picture: Path
+    name: str  # in its verdict: the file's, or where several share it the whole path
     overlay: Path
     map: Path
 
@@ -34,19 +40,29 @@ def plan_outputs(where: Sequence[str], out: Path) -> tuple[Outputs, ...]:
         SourceError: a place has no pictures.
     """
     pictures = list(dict.fromkeys(path for place in where for path in list_pictures(place)))
-    stems = [path.stem for path in pictures]
+    stems = Counter(path.stem for path in pictures)
+    names = Counter(path.name for path in pictures)
     planned = []
     taken: set[str] = set()
     for path in pictures:
-        name = path.stem if stems.count(path.stem) == 1 else f"{path.parent.name}_{path.name.replace('.', '_')}"
-        while name in taken:
-            name += "_"
-        taken.add(name)
-        planned.append(Outputs(path, out / f"{name}.jpg", out / f"{name}.npy"))
+        stem = _fitting(path.stem if stems[path.stem] == 1 else f"{path.parent.name}_{path.name.replace('.', '_')}")
+        while stem in taken:
+            stem += "_"
+        taken.add(stem)
+        name = path.name if names[path.name] == 1 else str(path)
+        planned.append(Outputs(path, name, out / f"{stem}.jpg", out / f"{stem}.npy"))
     overwritten = {path.resolve() for path in pictures} & {entry.overlay.resolve() for entry in planned}
     if overwritten:
         raise SettingsError(f"--out {out}: would overwrite {min(overwritten)}; give another directory")
     return tuple(planned)
+
+
+def _fitting(stem: str) -> str:
+    """Short enough for a file's name with a suffix, and another one while it is written."""
+    encoded = os.fsencode(stem)
+    if len(encoded) <= _LONGEST_STEM:
+        return stem
+    return f"{encoded[:_LONGEST_STEM].decode(errors='ignore')}-{hashlib.sha256(encoded).hexdigest()[:12]}"
 
 
 def inspect_pictures(
@@ -57,31 +73,34 @@ def inspect_pictures(
     tell: Callable[[int, Verdict], None],
     complain: Callable[[str], None],
 ) -> int:
-    """Inspect every picture, tell each verdict (with its number, from 1), and return how many were unreadable."""
-    unreadable = 0
+    """Inspect every picture, tell each verdict (with its number, from 1), and return how many could not be judged."""
+    ignored = None if inspector.ignored is None else inspector.ignored.reshape(inspector.embedder.grid)
+    unjudged = 0
     for number, entry in enumerate(planned, start=1):
         try:
             image = read_picture(entry.picture)
         except SourceError as error:
-            unreadable += 1
+            unjudged += 1
             complain(str(error))
             continue
         identity = FrameIdentity(
             sequence=number - 1,
             captured_at_s=time.time(),
             captured_monotonic_s=time.monotonic(),
-            name=entry.picture.name,
+            name=entry.name,
         )
         inspection = inspector.inspect(Frame(identity, image), want_map=True)
+        unjudged += inspection.verdict.outcome is Outcome.NO_RESULT
         if inspection.verdict.detail:
             complain(f"{entry.picture}: {inspection.verdict.detail}")
-        _write(entry, image, inspection, pixel_threshold)
+        overlay = draw_overlay(image, inspection.verdict, inspection.anomaly, pixel_threshold, ignored)
+        write_picture(entry.overlay, overlay)
+        _write_map(entry, inspection)
         tell(number, inspection.verdict)
-    return unreadable
+    return unjudged
 
 
-def _write(entry: Outputs, image: UInt8Array, inspection: Inspection, pixel_threshold: float) -> None:
-    write_picture(entry.overlay, draw_overlay(image, inspection.verdict, inspection.anomaly, pixel_threshold))
+def _write_map(entry: Outputs, inspection: Inspection) -> None:
     if inspection.anomaly is not None:
         stream = BytesIO()
         np.save(stream, inspection.anomaly.values, allow_pickle=False)

@@ -8,10 +8,12 @@ from pathlib import Path
 from edge.bundle.ir import MODEL_BIN, MODEL_XML, IrDescription
 from edge.engine.embedder import Embedder
 from edge.errors import BundleError, SettingsError
-from edge.files.pictures import read_mask, read_picture
+from edge.files.masks import read_mask
+from edge.files.pictures import read_picture
 from edge.files.schema import read_verified
+from edge.inspection.masking import describe_mask, mask_patches
 from edge.inspection.preprocess import inspected_region, prepare
-from edge.inspection.scorer import Scorer, mask_patches
+from edge.inspection.scorer import Scorer
 from edge.normality.fast_bank import make_bank
 from edge.records import BoolArray, Box, Float32Array, Precision, Search, UInt8Array
 from edge.terminal import say
@@ -99,9 +101,11 @@ def open_model(
 
 
 def say_what_is_seen(model: TaughtModel) -> None:
-    """A note, where part of the frame lies outside the inspected region."""
+    """A note, where part of the frame lies outside the inspected region or under the mask."""
     height, width = model.frame_size
     region = model.region
+    if model.mask is not None and model.ignored is not None:
+        say(f"note: {describe_mask(model.mask, region, model.ir.grid, model.ignored)}")
     share = region.width * region.height / (height * width)
     if share < 0.999:
         say(

@@ -21,9 +21,9 @@ from edge.bundle.bundle import (
     Region,
     ScoringRecord,
     ThresholdRecord,
-    encode_bank,
     seal,
 )
+from edge.bundle.contents import encode_bank
 from edge.bundle.ir import MODEL_BIN, MODEL_XML, IrDescription, read_ir_description
 from edge.errors import ExportError
 from edge.files.atomic import write_directory

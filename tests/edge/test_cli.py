@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
+
+from edge.bundle.bundle import BANK
+from edge.bundle.contents import encode_bank
+from tests.bundles import reseal
 
 EDGE = Path(sys.executable).parent / "patchline-edge"
 
@@ -43,7 +49,38 @@ def test_inspect_names_unreadable_pictures_and_goes_on(
     assert done.returncode == 4
     assert len(done.stdout.splitlines()) == len(list(defective_pictures.iterdir()))
     assert f"error: {broken}" in done.stderr
-    assert "error: 1 of 9 pictures could not be read" in done.stderr
+    assert "error: 1 of 9 pictures could not be judged" in done.stderr
+
+
+def test_inspect_of_pictures_of_another_size_does_not_end_well(bundle_dir: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "small.png"), np.zeros((50, 60, 3), np.uint8))
+    done = run("inspect", "--bundle", bundle_dir, "--out", tmp_path / "out", tmp_path / "small.png")
+    assert done.returncode == 4
+    assert json.loads(done.stdout)["verdict"] == "NO_RESULT"
+    assert "error: 1 of 1 pictures could not be judged" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check",),
+        ("inspect", "--out", "out", "good"),
+        ("bench", "--frames", "good", "--count", "10"),
+        ("run", "--check", "--config", "station.toml"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_every_command_that_judges_tests_itself(bundle_dir: Path, tmp_path: Path, command: tuple[str, ...]) -> None:
+    copy = Path(shutil.copytree(bundle_dir, tmp_path / "bundle"))
+    reseal(copy, {}, {BANK: encode_bank(np.load(copy / BANK) * np.float32(1.2))})
+    (tmp_path / "good").mkdir()
+    shutil.copy(copy / "golden/0.png", tmp_path / "good")
+    (tmp_path / "station.toml").write_text('bundle = "bundle"\n')
+    bundle = () if command[0] == "run" else ("--bundle", "bundle")
+    done = subprocess.run([EDGE, *command, *bundle], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 5, done.stderr
+    assert "error: golden self-test on CPU" in done.stderr
+    assert "verdict" not in done.stdout
 
 
 def test_bench_prints_a_table_and_writes_what_it_measured(

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-import hashlib
 import io
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 
 from benchmarks.rig.station import FRAME_SIZE
-from edge.bundle.bundle import BANK, MANIFEST, MASK, Manifest, encode_bank, read_bundle, seal
+from edge.bundle.bundle import BANK, MANIFEST, MASK, Manifest, read_bundle, seal
+from edge.bundle.contents import encode_bank
 from edge.errors import BundleError
 from edge.files.schema import read_json
 from edge.records import Float32Array
 from export.teaching.teach import TeachOptions, teach
-from tests.bundles import reseal
+from tests.bundles import edit_and_seal, reseal
 
 
 @pytest.fixture
@@ -77,18 +78,13 @@ def test_a_missing_directory_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_edited_threshold_is_refused(copied: Path) -> None:
-    edit(copied, lambda manifest: manifest["threshold"].update(image=1e9))
+    edit(copied, lambda manifest: manifest["threshold"].update(pixel=1e6))
     with pytest.raises(BundleError, match=r"manifest\.json: edited after it was made"):
         read_bundle(copied)
 
 
 def test_a_bundle_from_before_a_setting_existed_is_read_with_its_default(copied: Path) -> None:
-    contents = json.loads((copied / MANIFEST).read_bytes())
-    del contents["scoring"]["search"]
-    kept = {key: value for key, value in contents.items() if key not in {"identity", "created_at"}}
-    canonical = json.dumps(kept, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    contents["identity"] = hashlib.sha256(canonical.encode()).hexdigest()
-    (copied / MANIFEST).write_text(json.dumps(contents), encoding="utf-8")
+    edit_and_seal(copied, lambda manifest: manifest["scoring"].pop("search"))
     assert read_bundle(copied).manifest.scoring.search == "exact"
 
 
@@ -142,25 +138,42 @@ def archive() -> bytes:
     return stream.getvalue()
 
 
-def with_nan(bank: Float32Array) -> bytes:
+def with_value(bank: Float32Array, value: float) -> bytes:
     changed = bank.copy()
-    changed[0, 0] = np.nan
+    changed[0, 0] = value
     return encode_bank(changed)
+
+
+def with_header(bank: Float32Array, old: bytes, new: bytes) -> bytes:
+    contents = encode_bank(bank)
+    assert contents.count(old) == 1
+    return contents.replace(old, new)
 
 
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda _: save(np.array([Explosive()], object), allow_pickle=True), "not a NumPy array"),
-        (lambda _: archive(), "not a NumPy array"),
-        (lambda _: b"", "not a NumPy array"),
-        (lambda bank: encode_bank(bank)[:-1], "not a NumPy array"),
-        (lambda bank: save(bank.astype(np.float64)), "float32"),
-        (lambda bank: encode_bank(bank[:, :-1]), "expected"),
-        (lambda bank: encode_bank(bank[:-1]), "expected"),
-        (with_nan, "not numbers"),
+        (lambda _: save(np.array([Explosive()], object), allow_pickle=True), "has"),
+        (lambda _: archive(), "has"),
+        (lambda _: b"", "has 0 bytes"),
+        (lambda bank: encode_bank(bank)[:-1], "expected"),
+        (lambda bank: save(bank.astype(np.float64)), "has"),
+        (lambda bank: encode_bank(bank[:, :-1]), "has"),
+        (lambda bank: encode_bank(bank[:-1]), "has"),
+        (lambda bank: encode_bank(bank)[:-1] + b"12", "expected"),
+        (lambda bank: with_value(bank, np.nan), "not numbers"),
+        (lambda bank: with_value(bank, -np.inf), "not numbers"),
+        (lambda bank: with_value(bank, 1e30), "none that features have"),
+        (lambda bank: with_header(bank, b"'<f4'", b"'|V4'"), "not a NumPy array"),
+        (lambda bank: with_header(bank, b"False", b"True "), "not a NumPy array"),
+        (lambda bank: with_header(bank, b"(384, ", b"(" * 6), "not a NumPy array"),
+        (lambda bank: with_header(bank, b"(384, ", b"(38*10"), "not a NumPy array"),
+        (lambda bank: with_header(bank, b"\x01\x00v", b"\x03\x00v"), "not a NumPy array"),
     ],
-    ids=["pickle", "archive", "empty", "cut off", "float64", "narrow", "short", "nan"],
+    ids=[
+        *("pickle", "archive", "empty", "cut off", "float64", "narrow", "short", "long", "nan", "inf", "huge"),
+        *("void", "transposed", "nested", "computed", "version"),
+    ],
 )
 def test_a_bank_that_is_not_the_described_array_is_refused_even_with_a_valid_hash(
     copied: Path, make: Callable[[Float32Array], bytes], message: str
@@ -168,6 +181,105 @@ def test_a_bank_that_is_not_the_described_array_is_refused_even_with_a_valid_has
     reseal(copied, {}, {BANK: make(np.load(copied / BANK))})
     with pytest.raises(BundleError, match=rf"bank\.npy.*{message}"):
         read_bundle(copied)
+
+
+def put(*path: str | int, value: object) -> Callable[[dict[str, Any]], object]:
+    """Set one value of a manifest."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        place: Any = manifest
+        for step in path[:-1]:
+            place = place[step]
+        place[path[-1]] = value
+
+    return change
+
+
+def rename(old: str, new: str) -> Callable[[dict[str, Any]], object]:
+    """Let a golden frame lie elsewhere."""
+
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"][new] = manifest["files"].pop(old)
+        manifest["golden"][0]["file"] = new
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (put("threshold", "image", value=1e308), "threshold"),
+        (put("threshold", "image", value=float("inf")), "threshold.image"),
+        (put("threshold", "image", value=5e-324), "held-out scores give"),
+        (put("threshold", "image", value=1000.0), "held-out scores give"),
+        (put("threshold", "pixel", value=float("nan")), "threshold.pixel"),
+        (put("threshold", "parameters", "rank", value=99), "rank is 99, of 15"),
+        (put("threshold", "method", value="mean_sigma"), "held-out scores give"),
+        (put("golden", value=[]), "golden"),
+        (put("golden", 0, "map_peak", value=float("nan")), r"golden\.0\.map_peak"),
+        (put("golden", 0, "score", value=float("inf")), r"golden\.0\.score"),
+        (put("golden_tolerance", value=float("inf")), "golden_tolerance"),
+        (put("golden_tolerance", value=0.5), "golden_tolerance"),
+        (put("scoring", "reweight_neighbours", value=1), "one neighbour"),
+        (put("scoring", "blur_sigma", value=-1), "blur_sigma"),
+        (put("frame_height", value=10**9), "frame_height"),
+        (put("frame_height", value=2**16), "256×65536"),
+        (put("region", value={"x": 200, "y": 0, "width": 100, "height": 100}), "beyond the frame of 256×192"),
+        (put("bank", "vectors", value=10**9), "has 233600 bytes"),
+        (put("bank", "dimension", value=10**6), r"bank\.dimension"),
+        (put("ir", "grid", value=[0, 16]), r"ir\.grid"),
+        (put("ir", "dimension", value=151), "the model 151"),
+        (put("created_at", value="today\x1b[2J"), "created_at"),
+        (put("files", "bank.npy", "size", value=6 * 10**9), "has 6000000000 bytes"),
+        (put("files", "golden/0.png", "size", value=6 * 10**9), "expected 6000000000 bytes"),
+        (rename("golden/0.png", "../golden/0.png"), r"golden\.0\.file"),
+        (rename("golden/0.png", "/dev/zero"), r"golden\.0\.file"),
+        (rename("golden/0.png", "golden/0\0.png"), r"golden\.0\.file"),
+    ],
+)
+def test_what_no_teaching_writes_is_refused_though_it_is_sealed(
+    copied: Path, change: Callable[[dict[str, Any]], object], message: str
+) -> None:
+    edit_and_seal(copied, change)
+    with pytest.raises(BundleError, match=message):
+        read_bundle(copied)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('"seed": 0', f'"seed": {"9" * 5000}'), ('"plate"', r'"\ud800"'), ('"device": "CPU"', r'"device": "\udc00"')],
+    ids=["thousands of digits", "half a character", "half a character in a setting"],
+)
+def test_json_that_python_and_others_read_differently_is_refused(copied: Path, old: str, new: str) -> None:
+    text = (copied / MANIFEST).read_text()
+    assert text.count(old) == 1
+    (copied / MANIFEST).write_text(text.replace(old, new))
+    with pytest.raises(BundleError, match=r"manifest\.json: "):
+        read_bundle(copied)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, BANK, "golden/0.png"])
+def test_what_is_no_file_of_the_bundle_is_refused_at_once_by_name(copied: Path, tmp_path: Path, name: str) -> None:
+    path = copied / name
+    elsewhere = path.rename(tmp_path / "elsewhere")
+    path.symlink_to(elsewhere)
+    with pytest.raises(BundleError, match=f"{path}: cannot be read .*symbolic link"):
+        read_bundle(copied)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BundleError, match=f"{path}: cannot be read .*FIFO"):
+        read_bundle(copied)
+
+
+def test_a_file_much_larger_than_its_record_is_refused_unread(copied: Path) -> None:
+    os.truncate(copied / BANK, 2**40)  # takes no room on the disk, and no memory holds it
+    with pytest.raises(BundleError, match=rf"bank\.npy: contents differ from the record: .* got {2**40}"):
+        read_bundle(copied)
+
+
+def test_an_ir_directory_is_told_from_a_bundle(ir_dir: Path) -> None:
+    with pytest.raises(BundleError, match=r"is a converted network \(IR\), not a bundle"):
+        read_bundle(ir_dir)
 
 
 def png(height: int, width: int) -> bytes:

@@ -75,6 +75,27 @@ def test_a_description_without_a_reference_is_an_older_one_and_read(copied: Path
     assert read_ir_description(copied).reference is None
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("grid", [0, 16]), ("dimension", 10**9), ("backbone", "a\nb"), ("reference", [float("nan")] * REFERENCE_NUMBERS)],
+)
+def test_numbers_and_words_that_no_conversion_writes_are_refused(copied: Path, key: str, value: object) -> None:
+    edit(copied, **{key: value})
+    with pytest.raises(BundleError, match=rf"model\.json: {key}"):
+        read_ir_description(copied)
+
+
+def test_a_key_that_would_move_the_terminal_s_cursor_is_shown_escaped(copied: Path) -> None:
+    edit(copied, **{"\x1b[2J": 1})
+    with pytest.raises(BundleError, match=r"model\.json: \\x1b\[2J: "):
+        read_ir_description(copied)
+
+
+def test_a_bundle_is_told_from_an_ir_directory(bundle_dir: Path) -> None:
+    with pytest.raises(BundleError, match=r"is a bundle, not a converted network"):
+        read_ir_description(bundle_dir)
+
+
 @pytest.mark.parametrize("contents", [b"", b"{", b"\xff\xfe", b"[]"])
 def test_a_description_that_is_not_json_is_refused(copied: Path, contents: bytes) -> None:
     (copied / MODEL_JSON).write_bytes(contents)

@@ -109,5 +109,5 @@ def test_a_model_of_another_shape_than_described_is_refused_with_both(
     ir: IrDescription, files: tuple[bytes, bytes], change: dict[str, object]
 ) -> None:
     described = ir.model_copy(update=change)
-    with pytest.raises(BundleError, match=rf"expected input .* and output \(.*got .*\(256, {ir.dimension}\)"):
+    with pytest.raises(BundleError, match=rf"expected input .* and output f32 \(.*got .*\(256, {ir.dimension}\)"):
         Embedder(described, *files)

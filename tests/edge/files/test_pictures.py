@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from edge.errors import PatchlineError, SourceError
 from edge.files import pictures
-from edge.files.pictures import SUFFIXES, list_pictures, read_mask, read_picture, write_picture
+from edge.files.pictures import SUFFIXES, list_pictures, read_picture, write_picture
 from edge.records import UInt8Array
 
 
@@ -246,15 +246,6 @@ def test_importing_edge_first_limits_the_size_of_decoded_pictures(tmp_path: Path
     )
     assert "CV_IO_MAX_IMAGE_PIXELS" in done.stdout
     assert done.stderr == ""
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg"])
-def test_a_mask_is_black_and_white_however_it_is_stored(tmp_path: Path, suffix: str) -> None:
-    ignored = np.zeros((32, 48, 3), np.uint8)
-    ignored[:, 16:] = 255
-    write_picture(tmp_path / f"mask{suffix}", ignored)
-    mask = read_mask(tmp_path / f"mask{suffix}")
-    np.testing.assert_array_equal(mask > 0, ignored[:, :, 0] > 0)
 
 
 def test_a_directory_gives_its_pictures_in_natural_order(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from benchmarks.rig.station import FRAME_SIZE
-from edge.bundle.bundle import BANK, Bundle, encode_bank, read_bundle
+from edge.bundle.bundle import BANK, Bundle, read_bundle
+from edge.bundle.contents import encode_bank
 from edge.errors import SelfTestError
 from edge.inspection.golden import run_golden
 from edge.inspection.inspector import Inspector

@@ -209,20 +209,35 @@ def test_a_mask_that_does_not_fit_is_refused(bundle: Bundle, mask: UInt8Array, m
         Inspector(bundle, InspectorOptions(mask=mask))
 
 
-def test_a_region_of_the_station_replaces_the_bundle_s(bundle: Bundle) -> None:
-    region = Box(32, 16, 200, 160)
-    inspector = Inspector(bundle, InspectorOptions(region=region))
-    assert inspector.region == region
-    inspection = inspector.inspect(make_frame(draw_defective(14).image), want_map=True)
-    assert inspection.anomaly is not None
-    assert inspection.anomaly.region == region
-    for defect in inspection.verdict.defects:
-        assert overlap(defect.box, region) == defect.box.width * defect.box.height
+def test_a_region_of_the_station_leaves_out_the_rest_and_changes_nothing_within(
+    bundle: Bundle, inspector: Inspector
+) -> None:
+    narrowed = Inspector(bundle, InspectorOptions(region=Box(0, 0, 160, 192)))
+    assert narrowed.region == inspector.region
+    assert narrowed.notes == ("inspection.region leaves out 96 of 256 patches of what was taught",)
+    frame = make_frame(draw_defective(10).image)  # a stain on the left half
+    assert narrowed.inspect(frame).verdict.score == pytest.approx(inspector.inspect(frame).verdict.score)
+    elsewhere = Inspector(bundle, InspectorOptions(region=Box(160, 0, 96, 192)))
+    assert elsewhere.inspect(frame).verdict.outcome is Outcome.PASS
+    for number in range(15):  # what passes whole passes in part: the bank knows every patch that is left
+        good = make_frame(draw_good(number).image)
+        assert narrowed.inspect(good).verdict.score <= inspector.inspect(good).verdict.score * (1 + 1e-5)
+
+
+def test_the_taught_region_given_again_changes_nothing(bundle: Bundle) -> None:
+    whole = Inspector(bundle, InspectorOptions(region=Box(0, 0, *FRAME_SIZE[::-1])))
+    assert whole.ignored is None
+    assert whole.notes == ()
 
 
 def test_a_region_beyond_the_frame_is_refused_with_the_setting_s_name(bundle: Bundle) -> None:
-    with pytest.raises(SettingsError, match=r"inspection\.region.*300×100.*256×192"):
+    with pytest.raises(SettingsError, match=r"inspection\.region: 100×100 at x 200, y 0 .*256×192"):
         Inspector(bundle, InspectorOptions(region=Box(200, 0, 100, 100)))
+
+
+def test_a_region_that_covers_no_patch_is_refused(bundle: Bundle) -> None:
+    with pytest.raises(SettingsError, match="leave no patch to inspect"):
+        Inspector(bundle, InspectorOptions(region=Box(0, 0, 5, 5)))
 
 
 def test_the_bundle_s_own_region_and_mask_are_used(ir_dir: Path, good_pictures: Path, tmp_path: Path) -> None:
@@ -234,10 +249,43 @@ def test_the_bundle_s_own_region_and_mask_are_used(ir_dir: Path, good_pictures: 
     teach(TeachOptions(ir=ir_dir, images=good_pictures, out=out, region=region, mask=mask_file))
     inspector = Inspector(read_bundle(out))
     assert inspector.region == region
+    assert inspector.notes == ("as taught, the mask leaves out 96 of 256 patches",)
+    with pytest.raises(SettingsError, match="reaches beyond what the bundle was taught with, 200×192 at x 40, y 0"):
+        Inspector(read_bundle(out), InspectorOptions(region=Box(0, 0, 256, 192)))  # as long as the frame, not as taught
+    right = np.zeros(FRAME_SIZE, np.uint8)
+    right[:, 200:] = 255
+    assert_left_out(Inspector(read_bundle(out), InspectorOptions(mask=right)), columns=[*range(6), 13, 14, 15])
     inspection = inspector.inspect(make_frame(draw_defective(10).image), want_map=True)  # its stain is masked
     assert inspection.verdict.outcome is Outcome.PASS
     assert inspection.anomaly is not None
     assert inspection.anomaly.values[:, :20].max() == 0
+
+
+def assert_left_out(inspector: Inspector, columns: list[int]) -> None:
+    """A station's own mask adds to the taught one, whose patches the bank does not know."""
+    assert inspector.ignored is not None
+    ignored = inspector.ignored.reshape(inspector.embedder.grid)
+    assert np.flatnonzero(ignored.all(axis=0)).tolist() == columns
+    assert ignored.sum() == len(columns) * ignored.shape[0]
+
+
+def test_a_grey_picture_for_a_bundle_taught_in_colour_is_no_result_and_the_reverse(bundle: Bundle) -> None:
+    def with_frames(change: Callable[[UInt8Array], UInt8Array]) -> Bundle:
+        return replace(bundle, golden=tuple(replace(golden, image=change(golden.image)) for golden in bundle.golden))
+
+    def grey(image: UInt8Array) -> UInt8Array:
+        return np.repeat(image[..., :1], 3, axis=2)
+
+    def coloured(image: UInt8Array) -> UInt8Array:
+        return np.asarray(image * [1.0, 0.5, 0.25], np.uint8)
+
+    image = draw_good(0).image
+    for taught, wrong, text in ((coloured, grey, "the picture is grey"), (grey, coloured, "the picture is coloured")):
+        inspector = Inspector(with_frames(taught))
+        assert inspector.inspect(make_frame(taught(image))).verdict.outcome is not Outcome.NO_RESULT
+        verdict = inspector.inspect(make_frame(wrong(image))).verdict
+        assert (verdict.outcome, verdict.reason) == (Outcome.NO_RESULT, Reason.IMAGE_UNUSABLE)
+        assert text in verdict.detail
 
 
 @pytest.mark.parametrize(("threshold", "outcome"), [(0.5, Outcome.FAIL), (1000.0, Outcome.PASS)])
@@ -289,8 +337,8 @@ def test_results_of_one_frame_survive_the_next_ones(inspector: Inspector) -> Non
     assert [crop.jpeg for crop in first.verdict.crops] == crops
 
 
-def test_patch_scores_of_one_picture_survive_the_next_ones(inspector: Inspector, bundle: Bundle) -> None:
-    scorer = inspector.taught_scorer(bundle)
+def test_patch_scores_of_one_picture_survive_the_next_ones(inspector: Inspector) -> None:
+    scorer = inspector.taught_scorer()
     first = scorer.score(draw_defective(0).image)
     patch_scores = scorer.patch_scores(first)
     copy = patch_scores.copy()

@@ -47,6 +47,17 @@ def test_pictures_of_the_same_name_are_told_apart_by_their_directory_and_suffix(
         some_picture(tmp_path / name)
     planned = plan_outputs([str(tmp_path / "x"), str(tmp_path / "y")], tmp_path / "out")
     assert [entry.overlay.name for entry in planned] == ["x_a_png.jpg", "y_a_png.jpg", "b.jpg"]
+    assert [entry.name for entry in planned] == [str(tmp_path / "x/a.png"), str(tmp_path / "y/a.png"), "b.png"]
+
+
+def test_a_picture_whose_name_is_as_long_as_names_can_be_gets_a_shorter_one(tmp_path: Path) -> None:
+    first, second = ("ä" * 120 + end for end in ("1", "2"))
+    for name in (first, second):
+        some_picture(tmp_path / "p.png").rename(tmp_path / f"{name}.png")
+    planned = plan_outputs([str(tmp_path)], tmp_path / "out")
+    assert len({entry.overlay for entry in planned}) == 2
+    for entry in planned:
+        write_picture(entry.overlay, np.zeros((8, 8, 3), np.uint8))
 
 
 def test_a_picture_named_twice_is_inspected_once(tmp_path: Path) -> None:
@@ -65,7 +76,7 @@ def test_a_place_without_pictures_is_refused(tmp_path: Path) -> None:
         plan_outputs([str(tmp_path / "nowhere")], tmp_path / "out")
 
 
-def test_every_picture_gets_an_overlay_a_map_and_a_verdict_and_the_unreadable_one_is_named(
+def test_every_picture_gets_an_overlay_a_map_and_a_verdict_and_what_cannot_be_judged_is_named(
     tmp_path: Path, inspector: Inspector
 ) -> None:
     pictures, out = tmp_path / "in", tmp_path / "out"
@@ -75,14 +86,14 @@ def test_every_picture_gets_an_overlay_a_map_and_a_verdict_and_the_unreadable_on
     write_picture(pictures / "4-small.png", np.zeros((50, 60, 3), np.uint8))
     told: list[tuple[int, Verdict]] = []
     complaints: list[str] = []
-    unreadable = inspect_pictures(
+    unjudged = inspect_pictures(
         inspector,
         plan_outputs([str(pictures)], out),
         pixel_threshold=17.0,
         tell=lambda number, verdict: told.append((number, verdict)),
         complain=complaints.append,
     )
-    assert unreadable == 1
+    assert unjudged == 2
     assert [(number, verdict.outcome) for number, verdict in told] == [
         (1, Outcome.PASS),
         (2, Outcome.FAIL),
