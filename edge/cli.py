@@ -20,6 +20,7 @@ from edge import __version__
 from edge.audit.report import conclusion, text_lines
 from edge.audit.run import AuditOptions, run_audit, write_report
 from edge.bundle.bundle import Bundle, read_bundle
+from edge.cli_outbox import outbox_app
 from edge.errors import AuditError, SettingsError, SourceError
 from edge.files.atomic import write_file
 from edge.files.pictures import list_pictures, read_picture
@@ -233,6 +234,9 @@ def audit(
     if not report.accounted:
         raise AuditError(conclusion(report))
     typer.echo(conclusion(report))
+
+
+app.add_typer(outbox_app, name="outbox")
 
 
 @app.callback(invoke_without_command=True)

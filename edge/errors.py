@@ -45,6 +45,10 @@ class OutboxError(DeliveryError):
     """Messages cannot be kept on disk: free space, mend the disk, or stop the process that holds the outbox."""
 
 
+class OutboxInUseError(OutboxError):
+    """Another process has the outbox: an outbox serves one station."""
+
+
 class ExportError(PatchlineError):
     """A model cannot be converted or a product cannot be taught from what was given."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import shlex
@@ -236,9 +237,10 @@ def test_every_command_and_option_that_is_named_exists(name: str) -> None:
     lines = "\n".join(re.findall(r"```sh\n(.*?)```", read(name), flags=re.DOTALL)).splitlines()
     commands = [line for line in lines if line.startswith("patchline-")]
     for command in commands:
-        program, subcommand, *arguments = shlex.split(command, comments=True)
+        program, *arguments = shlex.split(command, comments=True)
+        subcommands = itertools.takewhile(str.isalpha, arguments)
         done = subprocess.run(
-            [str(BIN / program), subcommand, "--help"],
+            [str(BIN / program), *subcommands, "--help"],
             capture_output=True,
             text=True,
             check=True,

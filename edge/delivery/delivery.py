@@ -19,6 +19,7 @@ from time import monotonic
 
 from edge.delivery.outbox.outbox import Outbox
 from edge.delivery.outbox.records import OutboxLimits, OutboxStatistics
+from edge.delivery.outbox.requests import answer_requests
 from edge.delivery.pump import Pump
 from edge.errors import OutboxError
 from edge.files.places import default_state_dir
@@ -314,6 +315,7 @@ class Delivery:
 
     def _look(self) -> OutboxStatistics | None:
         if self._outbox is not None:
+            answer_requests(self._outbox)
             with contextlib.suppress(OutboxError):
                 self._stored = self._outbox.statistics()
         return self._stored

@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-from edge.errors import OutboxError
+from edge.errors import OutboxInUseError
 from edge.files.atomic import write_file
 
 _LONGEST_NUMBER = 20  # digits of a 64-bit integer
@@ -179,7 +179,7 @@ class DirectoryLock:
         """Take the lock.
 
         Raises:
-            OutboxError: another process holds it.
+            OutboxInUseError: another process holds it.
             OSError: the file cannot be opened.
         """
         self._file = path.open("a+", encoding="ascii", errors="replace")
@@ -189,7 +189,7 @@ class DirectoryLock:
             self._file.seek(0)
             holder = self._file.read(_LONGEST_NUMBER).strip() or "unknown"
             self._file.close()
-            raise OutboxError(
+            raise OutboxInUseError(
                 f"{path.parent}: this outbox is in use by another process (pid {holder}); an outbox serves one "
                 "station: stop that process, or set another outbox directory"
             ) from error

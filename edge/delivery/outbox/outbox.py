@@ -80,7 +80,7 @@ class Outbox:
 
     def __init__(self, directory: Path, limits: OutboxLimits, clock: Callable[[], float]) -> None:
         """For `open`, which holds the lock of the directory."""
-        self._directory = directory
+        self.directory = directory
         self._limits = limits
         self._clock = clock
         self._turn = threading.RLock()  # guards everything below
@@ -107,7 +107,8 @@ class Outbox:
             clock: seconds since 1970-01-01 UTC; for epochs, times of commit and names only, never for the order.
 
         Raises:
-            OutboxError: another process uses it, or the disk refuses.
+            OutboxInUseError: another process uses it.
+            OutboxError: the disk refuses.
         """
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -447,7 +448,7 @@ class Outbox:
                 self._begin_if_needed()
                 return operation()
             except _FAULTS as error:
-                raise _refusal(self._directory, what, error, self._advice(error)) from error
+                raise _refusal(self.directory, what, error, self._advice(error)) from error
             finally:
                 self._is_last_attempt = False
 

@@ -298,6 +298,31 @@ def test_what_is_refused_for_good_is_buried_and_the_rest_goes_on_announcing_no_c
     assert (waiting(outbox), pump.report()["pump_buried"]) == (0, 3)
 
 
+def test_a_refused_verdict_has_a_tombstone_and_comes_as_backlog_when_it_is_sent_again(open_outbox: Open) -> None:
+    outbox = open_outbox()
+    refuses = True
+
+    def answer(received: Received) -> int:
+        return NOT_AUTHORIZED if refuses and received.topic.endswith("/verdict") else 0
+
+    with RecordingBroker(answer) as broker, pumping(outbox, broker) as pump:
+        connected(pump)
+        store(outbox, 2)
+        wait_until(lambda: len(broker.topics("/tombstone")) > 0 and not waiting(outbox), "the gap is explained")
+        stones = [json.loads(payload) for payload in broker.topics("/tombstone")]
+        assert {stone["reason"] for stone in stones} == {"refused"}
+        assert sum(stone["count"] for stone in stones) == 2
+        refuses = False
+        given = [letter.entry.message.payload for letter in outbox.dead_letters()]
+        assert len(outbox.resend([letter.entry.row_id for letter in outbox.dead_letters()])) == 2
+        store(outbox, 1)
+        assert pump.flush(PATIENCE_S)
+        came = broker.topics("/verdict")[-3:]
+    assert decode(came) == [(1, 1), (2, 1), (3, 0)]
+    assert [payload.replace(b'"backlog":1', b'"backlog":0') for payload in came[:2]] == given
+    assert outbox.dead_letters() == ()
+
+
 def test_a_crop_that_the_broker_cannot_take_is_not_announced(open_outbox: Open) -> None:
     outbox = open_outbox()
     large = replace(WITH_CROP, crops=(replace(WITH_CROP.crops[0], jpeg=bytes(3000)),))
