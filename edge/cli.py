@@ -183,7 +183,7 @@ def capture(
     _make_directory(out)
     source = open_source(settings.source)
     try:
-        rule = choose_rule(live=source.live, every_s=every_s, on_change=on_change, ask=ask)
+        rule = choose_rule(kind=settings.source.kind, every_s=every_s, on_change=on_change, ask=ask)
         progress: AbstractContextManager[Callable[[int], None]]
         if rule is None:  # whoever is asked sees the progress
             rule, progress = take_when_told(ask_for_each(count)), nullcontext(lambda _: None)
@@ -195,6 +195,8 @@ def capture(
         source.close()
     for text in captured.words(count, out):
         say(text)
+    if not captured.written:
+        raise SourceError("not one picture was taken")
 
 
 @app.command()

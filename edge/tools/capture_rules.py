@@ -13,6 +13,7 @@ from collections.abc import Callable
 from edge.errors import SettingsError
 from edge.files.likeness import alike, thumbnail
 from edge.records import Float32Array, Frame
+from edge.settings.sections import SourceKind
 
 Rule = Callable[[Frame], bool]
 """Whether this frame is taken. Asked of every frame that can be, in order."""
@@ -41,8 +42,8 @@ def take_every(interval_s: float) -> Rule:
     return rule
 
 
-def take_on_change() -> Rule:
-    """A frame that is like the one before, so nothing moves, and unlike the one taken last, so the part is another."""
+def take_on_change(*, at_rest: bool) -> Rule:
+    """A frame unlike the one taken last: another part. `at_rest`: and like the one before: nothing moves."""
     before: Float32Array | None = None
     taken: Float32Array | None = None
 
@@ -51,7 +52,7 @@ def take_on_change() -> Rule:
         now = thumbnail(frame.image)
         still = before is not None and alike(now, before)
         before = now
-        if not still or (taken is not None and alike(now, taken)):
+        if (at_rest and not still) or (taken is not None and alike(now, taken)):
             return False
         taken = now
         return True
@@ -76,7 +77,7 @@ def take_when_told(ask: Callable[[], None], clock: Callable[[], float] = time.mo
     return rule
 
 
-def choose_rule(*, live: bool, every_s: float | None, on_change: bool, ask: bool) -> Rule | None:
+def choose_rule(*, kind: SourceKind, every_s: float | None, on_change: bool, ask: bool) -> Rule | None:
     """The rule that the command line asks for; None: somebody is asked for each part.
 
     Raises:
@@ -87,10 +88,10 @@ def choose_rule(*, live: bool, every_s: float | None, on_change: bool, ask: bool
     if every_s is not None:
         return take_every(every_s)
     if on_change:
-        return take_on_change()
+        return take_on_change(at_rest=kind in {SourceKind.CAMERA, SourceKind.VIDEO})
     if ask:
         return None
-    if not live:
+    if kind is not SourceKind.CAMERA:
         return take_all
     if not sys.stdin.isatty():
         raise SettingsError(

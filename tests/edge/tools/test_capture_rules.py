@@ -7,6 +7,7 @@ import pytest
 
 from edge.errors import SettingsError
 from edge.records import Frame, FrameIdentity, UInt8Array
+from edge.settings.sections import SourceKind
 from edge.sources.simulated.source import draw_part
 from edge.tools.capture_rules import (
     EndOfPartsError,
@@ -35,7 +36,18 @@ def taken(rule: Rule, frames: list[Frame]) -> list[int]:
 def test_on_change_takes_each_part_once_when_it_lies_still() -> None:
     between = PARTS[0] // 2 + PARTS[1] // 2  # a hand, a part on its way
     shown = [PARTS[0], PARTS[0], PARTS[0], between, PARTS[1], PARTS[1], PARTS[1], PARTS[2], PARTS[0], PARTS[0]]
-    assert taken(take_on_change(), [frame(number, image) for number, image in enumerate(shown)]) == [1, 5, 9]
+    assert taken(take_on_change(at_rest=True), [frame(number, image) for number, image in enumerate(shown)]) == [
+        1,
+        5,
+        9,
+    ]
+
+
+def test_pictures_of_parts_that_do_not_follow_in_time_need_not_rest() -> None:
+    shown = [PARTS[0], PARTS[0], PARTS[1], PARTS[2]]
+    rule = choose_rule(kind=SourceKind.FOLDER, every_s=None, on_change=True, ask=False)
+    assert rule is not None
+    assert taken(rule, [frame(number, image) for number, image in enumerate(shown)]) == [0, 2, 3]
 
 
 def test_every_so_many_seconds_one_frame_is_taken() -> None:
@@ -64,8 +76,8 @@ def test_whoever_has_no_more_parts_ends_it(monkeypatch: pytest.MonkeyPatch, answ
 def test_a_camera_that_runs_free_needs_a_rule_and_pictures_need_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal
     with pytest.raises(SettingsError, match=r"shows a part many times: .*--on-change .*--every SECONDS .*--ask"):
-        choose_rule(live=True, every_s=None, on_change=False, ask=False)
-    assert choose_rule(live=False, every_s=None, on_change=False, ask=False) is take_all
-    assert choose_rule(live=True, every_s=None, on_change=False, ask=True) is None
+        choose_rule(kind=SourceKind.CAMERA, every_s=None, on_change=False, ask=False)
+    assert choose_rule(kind=SourceKind.FOLDER, every_s=None, on_change=False, ask=False) is take_all
+    assert choose_rule(kind=SourceKind.CAMERA, every_s=None, on_change=False, ask=True) is None
     with pytest.raises(SettingsError, match="exclude each other"):
-        choose_rule(live=True, every_s=1.0, on_change=True, ask=False)
+        choose_rule(kind=SourceKind.CAMERA, every_s=1.0, on_change=True, ask=False)
