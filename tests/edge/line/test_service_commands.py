@@ -7,7 +7,7 @@ import json
 import shutil
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from benchmarks.rig.brokers import PATIENCE_S, Broker, wait_until
+from benchmarks.rig.brokers import PATIENCE_S, Broker, Mosquitto, wait_until
 from benchmarks.rig.station import FRAME_SIZE
 from tests.bundles import reseal
 from tests.clients import Requester
@@ -98,8 +98,9 @@ def test_every_trigger_gets_exactly_one_verdict_that_carries_its_ids(
 
 
 def test_a_client_of_mqtt_3_1_1_triggers_and_finds_its_verdict_by_the_id(
-    bundle_dir: Path, broker: Broker, tmp_path: Path
+    bundle_dir: Path, start_mosquitto: Callable[[], Mosquitto], tmp_path: Path
 ) -> None:
+    broker = start_mosquitto()
     tables: dict[str, Any] = {
         "inspection": {"trigger": "command", "deadline_ms": 20_000},
         "commands": {"enabled": True, "triggers_without_reply": True},
