@@ -6,18 +6,18 @@ proves nothing about the ones after it.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from edge.protocol.messages import MAX_VERDICT_BYTES, SCHEMA_VERSION, verdict_id
 from edge.protocol.topics import Status
+from edge.protocol.verdict_payload import VerdictPayload
 from edge.records import Outcome, Reason
 from edge.settings.values import TOPIC_LEVEL
 
@@ -144,7 +144,7 @@ def read_message(heard: Heard) -> Message:
 
 def _read_verdict(base: str, heard: Heard) -> HeardVerdict:
     values = _read_object(heard.payload, MAX_VERDICT_BYTES)
-    _check_schema(values)
+    _check_payload(values)
     _check_sense(base, values)
     return HeardVerdict(
         base=base,
@@ -222,56 +222,37 @@ def _refuse_constant(name: str) -> float:
     raise ValueError(f"{name} is not JSON")
 
 
-@functools.cache
-def _schema() -> dict[str, Any]:
-    text = (Path(__file__).parents[1] / "verdict.schema.json").read_text(encoding="utf-8")
-    schema: dict[str, Any] = json.loads(text)
-    return schema
+def _check_payload(values: Mapping[str, Any]) -> None:
+    """By the model that also writes the schema."""
+    known = VerdictPayload.model_fields.keys()
+    if values.keys() != known:
+        raise _Malformed(f"missing or unknown keys: {sorted(values.keys() ^ known)}")
+    try:
+        VerdictPayload.model_validate(values)
+    except ValidationError as error:
+        raise _Malformed(_explain(error)) from None
 
 
-def _check_schema(values: Mapping[str, Any]) -> None:
-    """The part of `verdict.schema.json` that says which keys there are and what each may hold."""
-    rules: dict[str, dict[str, Any]] = _schema()["properties"]
-    if values.keys() != rules.keys():
-        raise _Malformed(f"missing or unknown keys: {sorted(values.keys() ^ rules.keys())}")
-    for key, rule in rules.items():
-        if not _keeps(rule, values[key]):
-            raise _Malformed(f"{key}: expected {_expectation(rule)}, got {values[key]!r}")
-
-
-def _keeps(rule: Mapping[str, Any], value: object) -> bool:
-    kinds: dict[str, tuple[type, ...]] = {"integer": (int,), "number": (int, float), "string": (str,)}
-    if isinstance(value, bool) or not isinstance(value, kinds[rule["type"]]):
-        return False
-    if "const" in rule and value != rule["const"]:
-        return False
-    if "enum" in rule and value not in rule["enum"]:
-        return False
-    if isinstance(value, str):
-        return len(value) <= rule.get("maxLength", len(value)) and bool(re.search(rule.get("pattern", ""), value))
-    assert isinstance(value, int | float)
-    if isinstance(value, int) and abs(value) > _LARGEST_INTEGER:
-        return False  # math.isfinite would raise
-    return math.isfinite(value) and rule.get("minimum", value) <= value <= rule.get("maximum", value)
-
-
-def _expectation(rule: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in rule.items() if name != "description")
+def _explain(error: ValidationError) -> str:
+    """What is wrong with the first key that is."""
+    problem = error.errors(include_url=False, include_context=False)[0]
+    text = problem["msg"].removeprefix("Value error, ")
+    if not problem["loc"]:
+        return text  # two keys contradict each other
+    for said, meant in (("Input should be", "expected"), ("String should", "expected to")):
+        text = text.replace(said, meant)
+    return f"{problem['loc'][0]}: {text}, got {problem['input']!r}"
 
 
 def _check_sense(base: str, values: Mapping[str, Any]) -> None:
     """What one key says about another."""
-    station, outcome = values["station"], values["verdict"]
+    station = values["station"]
     if station != _station(base):
         raise _Malformed(f"station: expected {_station(base)} as in the topic, got {station}")
     if not 0 <= values["time"] <= _LATEST_S:
         raise _Malformed(f"time: expected seconds since 1970 up to the year 9999, got {values['time']}")
     if values["id"] != verdict_id(station, values["epoch"], values["seq"]):
         raise _Malformed(f"id: expected station, epoch and seq joined by '-', got {values['id']}")
-    if values["ok"] != int(outcome == Outcome.PASS):
-        raise _Malformed(f"ok: {values['ok']} contradicts verdict {outcome}")
-    if bool(values["reason"]) != (outcome == Outcome.NO_RESULT):
-        raise _Malformed(f"reason: {values['reason']!r} contradicts verdict {outcome}")
 
 
 def _digest(values: Mapping[str, Any]) -> bytes:
