@@ -20,6 +20,7 @@ from export.experiments.conclusion import mean_auroc, mean_total_ms
 from export.experiments.results import EXPERIMENT, ExperimentResults, ExperimentRow
 from export.experiments.run import run_experiment
 from export.experiments.settings import EXPERIMENTS, Base
+from export.metrics.means import mean_of_all
 from export.teaching.teach import TeachOptions
 
 ALL = "all"
@@ -133,5 +134,5 @@ def _cells(row: ExperimentRow) -> tuple[str, ...]:
 
 
 def _mean_percent(values: Sequence[float | None]) -> str:
-    known = [value for value in values if value is not None]
-    return f"{100 * sum(known) / len(known):.2f}" if known else "–"
+    mean = mean_of_all(values)
+    return "–" if mean is None else f"{100 * mean:.2f}"

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from statistics import fmean
 
 from rich.table import Table
 
@@ -22,6 +21,7 @@ from edge.files.atomic import write_file
 from edge.files.names import shown
 from export.datasets.category import GOOD
 from export.evaluation.results import RESULTS, CategoryResults, read_results
+from export.metrics.means import mean_of_all
 
 SUMMARY_CSV = "summary.csv"
 SUMMARY_JSON = "summary.json"
@@ -45,7 +45,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class SummaryRow:
-    """One category of one run, or, called `mean`, all of them: rates and times averaged, counts added up."""
+    """One category of one run, or, called `mean`, all of them: rates and times are means, counts are added up."""
 
     run: str
     category: str
@@ -63,7 +63,7 @@ class SummaryRow:
     image_auroc: float | None
     average_precision: float | None
     best_f1: float | None
-    pixel_auroc: float | None  # here and in AUPRO: none without masks; a mean is over the categories that have them
+    pixel_auroc: float | None  # here and in AUPRO: none without masks
     aupro_30: float | None
     aupro_5: float | None
     good_parts: float
@@ -194,8 +194,7 @@ def _mean_row(rows: Sequence[SummaryRow]) -> SummaryRow:
     for field in fields(SummaryRow):
         values = [getattr(row, field.name) for row in rows]
         if field.name in _MEANS:
-            known = [value for value in values if value is not None]
-            combined[field.name] = fmean(known) if known else None
+            combined[field.name] = mean_of_all(values)
         elif field.name in _TOTALS:
             combined[field.name] = sum(values)
         else:

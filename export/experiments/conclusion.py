@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import fmean
 
 import numpy as np
 
@@ -38,7 +39,7 @@ def conclude(rows: Sequence[ExperimentRow]) -> tuple[str, ...]:
         f"The fastest setting within 0.1 point of the best is {_name(fastest)}: {_percent(fastest)} at "
         f"{mean_total_ms(fastest):.1f} ms per picture."
     )
-    missed = [float(np.mean([entry.miss for entry in row.categories])) for row in compared]
+    missed = [fmean(entry.miss for entry in row.categories) for row in compared]
     if max(missed) - min(missed) < _SAME_MISSES:
         return extremes, choice
     fewest, most = compared[int(np.argmin(missed))], compared[int(np.argmax(missed))]
@@ -51,12 +52,12 @@ def conclude(rows: Sequence[ExperimentRow]) -> tuple[str, ...]:
 
 def mean_auroc(row: ExperimentRow) -> float:
     """Over the categories."""
-    return float(np.mean([category.image_auroc for category in row.categories]))
+    return fmean(category.image_auroc for category in row.categories)
 
 
 def mean_total_ms(row: ExperimentRow) -> float:
     """Over the categories."""
-    return float(np.mean([category.total_ms for category in row.categories]))
+    return fmean(category.total_ms for category in row.categories)
 
 
 def _name(row: ExperimentRow) -> str:

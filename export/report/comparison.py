@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
 
 from export.evaluation.results import CategoryResults
+from export.metrics.means import mean_of_all
 from export.report.published import conditions_of, differences, published_category
 from export.report.published_figures import BY_CATEGORY, FULL_SIZE, MEANS, Figures, Published
 
@@ -125,12 +125,6 @@ def _mean_of(rows: Sequence[Row]) -> Row:
     count = "this one" if len(rows) == 1 else f"these {len(rows)}"
     return Row(
         f"mean of {count}",
-        tuple(_mean(values) for values in zip(*(row.ours for row in rows), strict=True)),
-        tuple(_mean(values) for values in zip(*(row.theirs for row in rows), strict=True)),
+        tuple(mean_of_all(values) for values in zip(*(row.ours for row in rows), strict=True)),
+        tuple(mean_of_all(values) for values in zip(*(row.theirs for row in rows), strict=True)),
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    """Of all of them or none: a mean over other categories would not stand beside ours."""
-    present = [value for value in values if value is not None]
-    return mean(present) if len(present) == len(values) else None

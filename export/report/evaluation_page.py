@@ -9,11 +9,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean, median
+from statistics import fmean
 
 from edge.errors import ExportError
 from export.evaluation.results import RESULTS, CategoryResults, GalleryEntry, PictureResult, RateResult, read_results
-from export.metrics.detection import Rate, rate_of
+from export.metrics.means import mean_of_all
 from export.report.comparison import Comparison, compare
 from export.report.page import embed_jpeg, milliseconds, moment, percent, short_percent
 from export.report.plots import plot_histogram, plot_pro, plot_roc, plot_stages
@@ -237,30 +237,39 @@ def _listed(values: dict[str, str]) -> str:
 
 
 def _tiles(run: Sequence[CategoryResults]) -> tuple[Tile, ...]:
-    pixels = [results.pixel for results in run if results.pixel is not None]
-    total = median(results.stage_ms.get("total", sum(results.stage_ms.values())) for results in run)
+    pixels = [results.pixel for results in run]
+    total = fmean(results.stage_ms.get("total", sum(results.stage_ms.values())) for results in run)
     return (
         _mean_tile("Image AUROC", [results.image.auroc for results in run]),
-        _mean_tile("Pixel AUROC", [pixel.auroc for pixel in pixels]),
-        _mean_tile("AUPRO, to 30 %", [pixel.aupro for pixel in pixels]),
+        _mean_tile("Pixel AUROC", [None if pixel is None else pixel.auroc for pixel in pixels]),
+        _mean_tile("AUPRO, to 30 %", [None if pixel is None else pixel.aupro for pixel in pixels]),
         _rate_tile("Good parts rejected", [results.operating.false_rejects for results in run]),
         _rate_tile("Defective parts missed", [results.operating.misses for results in run]),
-        Tile("Time for one picture", milliseconds(total), "ms", "median, all stages"),
+        Tile("Time for one picture", milliseconds(total), "ms", f"median, all stages{_averaged(len(run))}"),
     )
 
 
-def _mean_tile(name: str, shares: Sequence[float]) -> Tile:
-    if not shares:
-        return Tile(name, "–", note="there are no masks")
-    return Tile(name, percent(mean(shares)), "%", f"mean of {len(shares)} categories" if len(shares) > 1 else "")
+def _mean_tile(name: str, shares: Sequence[float | None]) -> Tile:
+    mean = mean_of_all(shares)
+    if mean is None:
+        lacking = sum(share is None for share in shares)
+        return Tile(name, "–", note="there are no masks" if lacking == len(shares) else f"{lacking} without masks")
+    return Tile(name, percent(mean), "%", f"mean of {len(shares)} categories" if len(shares) > 1 else "")
 
 
 def _rate_tile(name: str, rates: Sequence[RateResult]) -> Tile:
-    """All categories' parts together."""
-    rate = rate_of(sum(rate.count for rate in rates), sum(rate.parts for rate in rates), rates[0].confidence)
-    note = f"{short_percent(rate.confidence)} confidence: {_interval(rate)}"
-    return Tile(name, str(rate.count), f"of {rate.parts} ({short_percent(rate.rate)})", note)
+    """One category's parts; or the mean of the categories' rates, as every mean, and how many parts that are."""
+    if len(rates) == 1:
+        (rate,) = rates
+        note = f"{short_percent(rate.confidence)} confidence: {_interval(rate)}"
+        return Tile(name, str(rate.count), f"of {rate.parts} ({short_percent(rate.rate)})", note)
+    parts = f"{sum(rate.count for rate in rates)} of {sum(rate.parts for rate in rates)} parts"
+    return Tile(name, percent(fmean(rate.rate for rate in rates), 1), "%", f"mean of {len(rates)} categories; {parts}")
 
 
-def _interval(rate: Rate | RateResult) -> str:
+def _averaged(categories: int) -> str:
+    return f", mean of {categories} categories" if categories > 1 else ""
+
+
+def _interval(rate: RateResult) -> str:
     return f"{percent(rate.low, 1).removesuffix('.0')}–{short_percent(rate.high)}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from statistics import mean
+from statistics import fmean
 
 from export.experiments.results import CategoryMeasurement, ExperimentResults, ExperimentRow
+from export.metrics.means import mean_of_all
 from export.report.page import moment
 from export.report.style import PALETTE, Drawing
 from export.report.sweep_plots import Line, Panel, Point, plot_sweep, plot_tradeoff
@@ -91,25 +92,18 @@ def _table_row(
         setting=row.label,
         series=row.series,
         category=category,
-        image_auroc=mean(entry.image_auroc for entry in entries),
-        pixel_auroc=_mean(entry.pixel_auroc for entry in entries),
-        aupro=_mean(entry.aupro for entry in entries),
-        false_reject=mean(entry.false_reject for entry in entries),
-        miss=mean(entry.miss for entry in entries),
-        embed_ms=mean(entry.embed_ms for entry in entries),
-        search_ms=mean(entry.search_ms for entry in entries),
-        total_ms=mean(entry.total_ms for entry in entries),
-        bank_vectors=mean(entry.bank_vectors for entry in entries),
+        image_auroc=fmean(entry.image_auroc for entry in entries),
+        pixel_auroc=mean_of_all(entry.pixel_auroc for entry in entries),
+        aupro=mean_of_all(entry.aupro for entry in entries),
+        false_reject=fmean(entry.false_reject for entry in entries),
+        miss=fmean(entry.miss for entry in entries),
+        embed_ms=fmean(entry.embed_ms for entry in entries),
+        search_ms=fmean(entry.search_ms for entry in entries),
+        total_ms=fmean(entry.total_ms for entry in entries),
+        bank_vectors=fmean(entry.bank_vectors for entry in entries),
         extra=tuple(row.extra.get(name, "") for name in extra_names),
         best=False,
     )
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    """Of all of them or none: a mean over fewer categories would not be comparable."""
-    every = list(values)
-    present = [value for value in every if value is not None]
-    return mean(present) if len(present) == len(every) else None
 
 
 def _marked(rows: Sequence[TableRow]) -> tuple[TableRow, ...]:
@@ -161,7 +155,7 @@ def _lines(results: ExperimentResults, categories: Sequence[str], metric: Metric
 
 def _line(results: ExperimentResults, series: str, category: str, metric: Metric, unit: float) -> Line:
     points = [
-        (row.value, _mean(metric(entry) for entry in row.categories if category in {"", entry.category}))
+        (row.value, mean_of_all(metric(entry) for entry in row.categories if category in {"", entry.category}))
         for row in results.rows
         if row.series == series
     ]
@@ -174,12 +168,12 @@ def _line(results: ExperimentResults, series: str, category: str, metric: Metric
 
 def _tradeoff(results: ExperimentResults, averaged: str) -> Drawing:
     """By AUPRO where there is one: image AUROC is soon 100 % for every setting."""
-    aupro = [_mean(entry.aupro for entry in row.categories) for row in results.rows]
-    auroc = [mean(entry.image_auroc for entry in row.categories) for row in results.rows]
+    aupro = [mean_of_all(entry.aupro for entry in row.categories) for row in results.rows]
+    auroc = [fmean(entry.image_auroc for entry in row.categories) for row in results.rows]
     known = [value for value in aupro if value is not None]
     name, quality = ("AUPRO to 30 %", known) if len(known) == len(aupro) else ("image AUROC", auroc)
     points = [
-        Point(row.label, row.series, mean(entry.total_ms for entry in row.categories), 100 * value)
+        Point(row.label, row.series, fmean(entry.total_ms for entry in row.categories), 100 * value)
         for row, value in zip(results.rows, quality, strict=True)
     ]
     time = f"median time for one picture{averaged} (ms)"

@@ -167,6 +167,7 @@ def _operating(good: Sequence[float], bad: Mapping[str, Sequence[float]]) -> Ope
         for rate in (rejected, missed)
     ]
     kinds = tuple(KindResult(kind=kind.kind, parts=kind.parts, failed=kind.failed) for kind in point.kinds)
+    kinds = (KindResult(kind="good", parts=len(good), failed=point.false_rejects.count), *kinds)
     return OperatingResult(threshold=THRESHOLD, false_rejects=rates[0], misses=rates[1], kinds=kinds)
 
 
