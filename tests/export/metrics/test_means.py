@@ -47,7 +47,8 @@ def test_an_experiment_gives_no_mean_where_one_category_has_no_masks() -> None:
     measured = (make_measurement("bottle"), make_measurement("cable", pixel_auroc=None, aupro=None, miss=0.04))
     results = make_experiment([ExperimentRow(label="10 %", value=0.1, categories=measured)])
     (row,) = view_experiment(results).rows
-    assert (row.pixel_auroc, row.aupro, row.miss) == (None, None, pytest.approx(0.03))
+    assert (row.pixel_auroc, row.aupro) == (None, None)
+    assert row.miss == pytest.approx(0.03)
     console = Console(file=io.StringIO(), width=200)
     print_experiment(results, console)
     assert shown(console).count("–") == 2
@@ -62,7 +63,8 @@ def test_rates_and_times_are_means_over_categories_everywhere(tmp_path: Path) ->
         make_results("capsule", few, stage_ms={"total": 40.0}),
     )
     mean = summarize(Run("run", results))[-1]
-    assert (mean.false_reject_rate, mean.total_ms) == (pytest.approx(1.1 / 3), 30.0)
+    assert mean.false_reject_rate == pytest.approx(1.1 / 3)
+    assert mean.total_ms == 30.0
     page = view_run("", [write_category(tmp_path, entry) for entry in results], 0)
     assert (page.tiles[3].value, page.tiles[3].note) == ("36.7", "mean of 3 categories; 3 of 14 parts")
     assert page.tiles[5].value == "30.0"
