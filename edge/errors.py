@@ -55,6 +55,10 @@ class ExportError(PatchlineError):
     exit_code = 7
 
 
+class ResultsError(ExportError):
+    """Results of an evaluation or experiment are missing, damaged or of another version: evaluate again."""
+
+
 class AuditError(PatchlineError):
     """Verdicts are not accounted for: the report names them."""
 

@@ -48,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Makes bundles: a backbone becomes an IR (needs torch, once), pictures of good parts become a bundle.",
     epilog="Exit codes: 0 success; 2 usage or settings; 3 IR or bundle refused; 4 pictures cannot be read; "
-    "7 cannot be converted or taught.",
+    "7 cannot be converted, taught or evaluated.",
 )
 app.add_typer(cli_evaluate.app)
 app.command("experiment")(experiment)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def defective_pictures(directory: Path, category: Path) -> tuple[LabelledPicture
     """The pictures of one kind of defect, which `directory` is named after, and their masks."""
     kind, pictures = directory.name, pictures_in(directory)
     masks = _masks(category / "ground_truth" / kind, {path.stem for path in pictures})
+    stems = Counter(path.stem for path in pictures)
+    twins = [path.name for path in pictures if stems[path.stem] > 1 and path.stem in masks]
+    if twins:
+        raise ExportError(
+            f"{directory}: pictures that differ in their suffix alone, so that it is not certain which a mask belongs "
+            f"to: {shorten(twins)}; rename them, and their masks"
+        )
     return tuple(LabelledPicture(path, kind, masks.get(path.stem, ())) for path in pictures)
 
 
@@ -85,8 +93,9 @@ def stems_of(directory: Path) -> set[str]:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether `path` is a file that is read as a picture, by its name."""
-    return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
+    """Whether `path` is a file that is read as a picture, by its name; a link that leads nowhere is, to be named."""
+    named = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return named and (path.is_file() or (path.is_symlink() and not path.exists()))
 
 
 def shorten(names: Sequence[str]) -> str:

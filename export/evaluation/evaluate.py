@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 
 from edge.bundle.bundle import Bundle, Manifest, read_bundle
-from edge.errors import BundleError, ExportError
+from edge.errors import ExportError, ResultsError
 from edge.files.atomic import refuse_unwritable, write_file
 from edge.files.names import shown
 from edge.files.pictures import read_picture
@@ -140,7 +140,7 @@ def _kept_results(place: Path, key: str) -> CategoryResults | None:
         return None
     try:
         results = read_results(path)
-    except BundleError as error:
+    except ResultsError as error:
         say(f"{error}; it is run again")
         return None
     whole = all((place / entry.panel).is_file() for entry in results.gallery)

@@ -10,8 +10,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from edge.errors import ExportError
-from edge.files.schema import Strict, read_json, write_json
+from edge.errors import BundleError, ExportError, ResultsError
+from edge.files.schema import Schema, Strict, read_json, write_json
 
 RESULTS = "results.json"
 
@@ -123,9 +123,21 @@ def read_results(path: Path) -> CategoryResults:
     """The results in `path`.
 
     Raises:
-        BundleError: the file cannot be read or is of another version.
+        ResultsError: the file cannot be read or is of another version.
     """
-    return read_json(path, CategoryResults)
+    return read_kept(path, CategoryResults)
+
+
+def read_kept(path: Path, schema: type[Schema]) -> Schema:
+    """What `path` keeps of a measurement.
+
+    Raises:
+        ResultsError: the file cannot be read or does not follow the schema.
+    """
+    try:
+        return read_json(path, schema)
+    except BundleError as error:
+        raise ResultsError(str(error)) from error
 
 
 def write_results(results: CategoryResults, path: Path) -> None:

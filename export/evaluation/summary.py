@@ -87,7 +87,7 @@ def read_runs(places: Sequence[Path]) -> tuple[Run, ...]:
 
     Raises:
         ExportError: there are no results below one of the places.
-        BundleError: a `results.json` is of another version or damaged.
+        ResultsError: a `results.json` is of another version or damaged.
     """
     directories: dict[Path, tuple[str, list[CategoryResults]]] = {}
     for place in places:

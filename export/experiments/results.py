@@ -12,7 +12,8 @@ from typing import Literal
 from pydantic import Field, FiniteFloat, model_validator
 
 from edge.errors import ExportError
-from edge.files.schema import Strict, read_json, write_json
+from edge.files.schema import Strict, write_json
+from export.evaluation.results import read_kept
 
 EXPERIMENT = "experiment.json"
 
@@ -75,9 +76,9 @@ def read_experiment(path: Path) -> ExperimentResults:
     """The experiment in `path`.
 
     Raises:
-        BundleError: the file cannot be read, is of another version, or its rows do not belong together.
+        ResultsError: the file cannot be read, is of another version, or its rows do not belong together.
     """
-    return read_json(path, ExperimentResults)
+    return read_kept(path, ExperimentResults)
 
 
 def write_experiment(results: ExperimentResults, path: Path) -> None:

@@ -97,7 +97,7 @@ def view_run(name: str, directories: Sequence[Path], number: int) -> RunView:
     """The evaluation called `name`, from its categories' `directories`; the `number`-th on its page.
 
     Raises:
-        BundleError: a `results.json` cannot be read or is of another version.
+        ResultsError: a `results.json` cannot be read or is of another version.
         ExportError: a picture of a gallery is missing.
     """
     categories = tuple(

@@ -26,7 +26,7 @@ def render_report(out: Path) -> Path:
     """Write `out/report.html` and `out/plots` from every `out/<category>` and `out/<run>/<category>`.
 
     Raises:
-        BundleError: a `results.json` cannot be read or is of another version.
+        ResultsError: a `results.json` cannot be read or is of another version.
         ExportError: there is none, a picture of a gallery is missing, or the disk refuses.
     """
     runs = tuple(view_run(name, directories, number) for number, (name, directories) in enumerate(_find_runs(out)))
@@ -42,7 +42,7 @@ def render_experiment(path: Path) -> Path:
     """Write the page of `path`, an `experiment.json`, and `plots` beside it.
 
     Raises:
-        BundleError: `path` cannot be read or is of another version.
+        ResultsError: `path` cannot be read or is of another version.
         ExportError: the disk refuses.
     """
     view = view_experiment(read_experiment(path))

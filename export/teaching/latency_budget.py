@@ -37,7 +37,7 @@ from export.conversion.make_ir import CALIBRATION_PICTURES, import_quantize, loa
 from export.conversion.reference import FeaturesError
 from export.metrics.detection import auroc
 from export.teaching.options import TeachOptions, recipe_of, refuse_early
-from export.teaching.synthetic_defects import spoil
+from export.teaching.synthetic_defects import add_defect
 from export.teaching.teach import teach
 
 SHARES = (1.0, 0.3, 0.1, 0.03, 0.01)  # of the coreset ratio asked for, tried in this order
@@ -100,7 +100,7 @@ def teach_within(options: TeachOptions, budget_ms: float, irs: Sequence[Path], f
         options: of `teach`; `ir`, `precision` and `search` are what is chosen.
         budget_ms: 99th percentile of a frame's latency, milliseconds.
         irs: IR directories of the same network, such as f32 and int8.
-        frames: how many are timed, of good parts and again of spoiled ones.
+        frames: how many are timed, of good parts and again of ones with drawn defects.
 
     Raises:
         ExportError: no setting meets the budget, or as `teach`.
@@ -239,7 +239,7 @@ def _descend(options: TeachOptions, budget_ms: float, count: int, scratch: Path)
             say(f"note: {options.ir.name} in {options.precision} is not tried: {error}")
             return
         bundle = read_bundle(out)
-        pictures = pictures or _good_and_spoiled(bundle, options)
+        pictures = pictures or _good_and_defective(bundle, options)
         met = False
         for search in SEARCHES:
             inspector = Inspector(bundle, InspectorOptions(device=options.device, search=search))
@@ -250,7 +250,7 @@ def _descend(options: TeachOptions, budget_ms: float, count: int, scratch: Path)
             return
 
 
-def _good_and_spoiled(bundle: Bundle, options: TeachOptions) -> tuple[list[UInt8Array], list[UInt8Array]]:
+def _good_and_defective(bundle: Bundle, options: TeachOptions) -> tuple[list[UInt8Array], list[UInt8Array]]:
     """Held-out good parts, and the same with drawn defects."""
     wanted = {record.sha256 for record in bundle.manifest.teaching.held_out_scores}
     good: list[UInt8Array] = []
@@ -260,7 +260,7 @@ def _good_and_spoiled(bundle: Bundle, options: TeachOptions) -> tuple[list[UInt8
     inspector = Inspector(bundle, InspectorOptions(device=options.device))
     ignored = None if bundle.mask is None else bundle.mask > 0
     generator = np.random.default_rng([options.seed, 6])
-    return good, [spoil(image, inspector.region, ignored, generator) for image in good]
+    return good, [add_defect(image, inspector.region, ignored, generator) for image in good]
 
 
 def _measure(

@@ -19,7 +19,7 @@ _CONTRAST = (30.0, 80.0)  # grey levels of a scratch or stain against what lies 
 _ATTEMPTS = 100  # at finding a place that is inspected
 
 
-def spoil(image: UInt8Array, region: Box, ignored: BoolArray | None, rng: np.random.Generator) -> UInt8Array:
+def add_defect(image: UInt8Array, region: Box, ignored: BoolArray | None, rng: np.random.Generator) -> UInt8Array:
     """A copy of `image` (height, width, 3) with one defect inside `region`.
 
     Args:
@@ -31,9 +31,9 @@ def spoil(image: UInt8Array, region: Box, ignored: BoolArray | None, rng: np.ran
     draw = _KINDS[rng.integers(len(_KINDS))]
     side = max(4, round(min(region.width, region.height) * rng.uniform(_SMALLEST, _LARGEST)))
     x, y = _place(region, ignored, side, rng)
-    spoiled = image.copy()
-    draw(spoiled[y : y + side, x : x + side], image, region, rng)
-    return spoiled
+    defective = image.copy()
+    draw(defective[y : y + side, x : x + side], image, region, rng)
+    return defective
 
 
 def _place(region: Box, ignored: BoolArray | None, side: int, rng: np.random.Generator) -> tuple[int, int]:

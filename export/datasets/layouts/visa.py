@@ -43,9 +43,11 @@ def read_visa(name: str, path: Path) -> Category:
             f"{path}: of {len(rows)} pictures named in {split.name}, {len(missing)} are missing: {shorten(missing)}; "
             "extract the archive again, or choose other categories"
         )
-    spoilt = [f"line {row.line}: {row.image}" for row in rows if row.train and row.kind != GOOD]
-    if spoilt:
-        raise ExportError(f"{split}: {len(spoilt)} defective pictures to teach from: {shorten(spoilt)}; use 1cls.csv")
+    defective = [f"line {row.line}: {row.image}" for row in rows if row.train and row.kind != GOOD]
+    if defective:
+        raise ExportError(
+            f"{split}: {len(defective)} defective pictures to teach from: {shorten(defective)}; use 1cls.csv"
+        )
     refuse_stray_masks(loose_masks(path / "Data/Masks/Anomaly", stems_of(path / "Data/Images/Anomaly")))
     return Category(
         name=name,

@@ -445,6 +445,22 @@ def test_a_mask_that_visa_s_table_names_and_that_is_missing_is_named(tmp_path: P
         find_categories(tmp_path)
 
 
+def test_a_mask_of_two_pictures_is_refused(tmp_path: Path) -> None:
+    make_mvtec(tmp_path)
+    shutil.copy(tmp_path / "test" / "dent" / "001.png", tmp_path / "test" / "dent" / "001.bmp")
+    with pytest.raises(ExportError, match=r"test/dent: pictures that differ in their suffix alone.*001\.bmp, 001\.png"):
+        one(tmp_path)
+
+
+def test_a_mask_that_is_a_link_to_nothing_is_named(tmp_path: Path) -> None:
+    make_mvtec(tmp_path)
+    for mask in (tmp_path / "ground_truth").rglob("*.png"):
+        mask.unlink()
+        mask.symlink_to(tmp_path / "nowhere" / mask.name)
+    with pytest.raises(ExportError, match=r"dent/001_mask\.png: cannot be read"):
+        verify_dataset(tmp_path)
+
+
 def test_masks_without_a_picture_are_named(tmp_path: Path) -> None:
     make_mvtec(tmp_path)
     (tmp_path / "test" / "dent" / "001.png").unlink()

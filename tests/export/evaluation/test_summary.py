@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from edge.errors import BundleError, ExportError
+from edge.errors import ExportError, ResultsError
 from export.evaluation.measure import image_metrics, operating_result
 from export.evaluation.results import RESULTS, CategoryResults, PictureResult, PixelMetricsResult, write_results
 from export.evaluation.summary import MEAN, Run, SummaryRow, read_runs, summarize, summary_table, write_summary
@@ -135,7 +135,7 @@ def test_results_of_another_version_are_refused_by_name(tmp_path: Path) -> None:
     put(BOLT, tmp_path / "wide")
     path = tmp_path / "wide" / "bolt" / RESULTS
     path.write_text(path.read_text(encoding="utf-8").replace('"schema_version": 1', '"schema_version": 9'))
-    with pytest.raises(BundleError, match=r"bolt/results\.json: schema_version"):
+    with pytest.raises(ResultsError, match=r"bolt/results\.json: schema_version"):
         read_runs([tmp_path])
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from edge.errors import BundleError, ExportError
+from edge.errors import ExportError, ResultsError
 from export.experiments.results import EXPERIMENT, ExperimentRow, read_experiment, write_experiment
 from tests.export.evaluation.made_results import make_experiment, make_measurement
 
@@ -42,7 +42,7 @@ def test_figures_that_cannot_be_are_refused(changes: dict[str, Any]) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     path = tmp_path / EXPERIMENT
     path.write_text('{"schema_version": 1}')
-    with pytest.raises(BundleError, match=r"experiment\.json: name: Field required"):
+    with pytest.raises(ResultsError, match=r"experiment\.json: name: Field required"):
         read_experiment(path)
 
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge.errors import BundleError, ExportError
+from edge.errors import ExportError, ResultsError
 from export.evaluation.results import RESULTS, CategoryResults, RateResult
 from export.experiments.results import EXPERIMENT, ExperimentResults, ExperimentRow, write_experiment
 from export.metrics.detection import rate_of
@@ -248,7 +248,7 @@ def test_without_results_it_says_what_to_do(tmp_path: Path) -> None:
 def test_damaged_results_are_named(tmp_path: Path) -> None:
     directory = write_category(tmp_path, make_results())
     (directory / RESULTS).write_text("{}")
-    with pytest.raises(BundleError, match=r"bottle/results\.json"):
+    with pytest.raises(ResultsError, match=r"bottle/results\.json"):
         render_report(tmp_path)
 
 
@@ -395,5 +395,5 @@ def test_one_setting_makes_a_page(tmp_path: Path) -> None:
 
 
 def test_an_experiment_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match=r"experiment\.json: cannot be read"):
+    with pytest.raises(ResultsError, match=r"experiment\.json: cannot be read"):
         render_experiment(tmp_path / EXPERIMENT)
