@@ -75,6 +75,7 @@ class FrameDecoder:
         self._context = context
         self._packets = 0
         self._waiting: set[int] = set()  # numbers of packets whose pictures have not come
+        self._held: list[tuple[int, Shot]] = []  # that came before one which they may build on
         self._damage = "it begins between two key frames"
 
     def decode(self, packet: Packet[VideoStream]) -> list[Shot]:
@@ -101,23 +102,32 @@ class FrameDecoder:
         for frame in frames:
             if frame.is_corrupt:
                 return shots + self._lose("a frame is damaged")
-            number = -1 if frame.pts is None else frame.pts
+            number = self._packets if frame.pts is None else frame.pts
             self._waiting = {other for other in self._waiting if other > number - _LONGEST_REORDERING} - {number}
-            shots.append(Shot(_picture(frame)))
+            self._held.append((number, Shot(_picture(frame))))
+            shots += self._release()
+        return shots
+
+    def _release(self) -> list[Shot]:
+        """What builds on nothing that is still to come: a picture is shown before one that was decoded earlier."""
+        shots = []
+        while self._held and all(number > self._held[0][0] for number in self._waiting):
+            shots.append(self._held.pop(0)[1])
         return shots
 
     def _lose(self, damage: str) -> list[Shot]:
         """Nothing more is taken before the next key frame, nor what was held back."""
         self._damage = damage
-        shots = [unusable(damage) for _ in self._waiting]
+        shots = [unusable(damage) for _ in (*self._held, *self._waiting)]
         self._waiting.clear()
+        self._held.clear()
         return shots
 
     def _end(self) -> list[Shot]:
         if self._damage:
             return []
         try:
-            return self._take(self._context.decode(None))
+            return self._take(self._context.decode(None)) + [shot for _, shot in self._held]
         except FFmpegError as error:
             return self._lose(f"a frame cannot be decoded ({error.strerror})")
 

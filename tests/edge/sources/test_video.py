@@ -99,6 +99,22 @@ def test_no_picture_is_taken_from_damage_or_from_what_builds_on_it(
         assert frame.unusable or np.array_equal(frame.image, before.image)
 
 
+@pytest.mark.parametrize("damage", ["cut", "half zeroed", "garbage"])
+@pytest.mark.parametrize("packet", range(1, GOP + 1))
+def test_frames_shown_before_a_damaged_one_that_they_build_on_are_not_taken(
+    tmp_path: Path, packet: int, damage: str
+) -> None:
+    path = tmp_path / "video.mp4"
+    write_video(path, "libx264", 3 * GOP, {"bf": "2"})
+    whole = read_all(open_source(settings(path)))
+    damage_packet(path, packet, DAMAGES[damage])
+    frames = read_all(open_source(settings(path)))
+    assert len(frames) == len(whole)
+    assert any(frame.unusable for frame in frames)
+    for frame, before in zip(frames, whole, strict=True):
+        assert frame.unusable or np.array_equal(frame.image, before.image)
+
+
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4"])
 def test_whole_frames_are_those_that_opencv_gives(tmp_path: Path, codec: str) -> None:
     path = tmp_path / "video.mp4"

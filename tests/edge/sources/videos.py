@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
-import av
 import numpy as np
-from av.video.stream import VideoStream
 
+from benchmarks.rig import videos
+from benchmarks.rig.videos import GOP, Damage
 from edge.records import UInt8Array
 
-GOP = 6
+__all__ = ["DAMAGES", "GOP", "damage_packet", "moving_texture", "write_video"]
+
 SIZE = (96, 128)
-Damage = Callable[[bytes], bytes]
 
 DAMAGES: dict[str, Damage] = {
     "cut": lambda data: data[: len(data) // 2],
@@ -32,28 +31,12 @@ def moving_texture(number: int) -> UInt8Array:
 
 
 def write_video(path: Path, codec: str, frames: int, options: dict[str, str] | None = None) -> None:
-    """A key frame in every `GOP`; `codec` as FFmpeg's encoder is called."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
-        assert isinstance(stream, VideoStream)
-        stream.height, stream.width = SIZE
-        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
-        stream.codec_context.gop_size = GOP
-        stream.bit_rate = 4_000_000
-        for number in range(frames):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(moving_texture(number), "bgr24")))
-        container.mux(stream.encode(None))
+    """So many moving textures."""
+    videos.write_video(path, codec, map(moving_texture, range(frames)), options)
 
 
 def damage_packet(path: Path, number: int, damage: Damage) -> None:
-    """Write the video again with packet `number` damaged."""
+    """Damage packet `number` of the video at `path`."""
     copy = path.with_suffix(f".damaged{path.suffix}")
-    with av.open(str(path)) as source, av.open(str(copy), "w") as target:
-        (stream,) = source.streams.video
-        written = target.add_stream_from_template(stream)
-        for place, packet in enumerate(packet for packet in source.demux(stream) if packet.size):
-            altered = av.Packet(damage(bytes(packet)) if place == number else bytes(packet))
-            altered.pts, altered.dts, altered.time_base = packet.pts, packet.dts, packet.time_base
-            altered.is_keyframe, altered.stream = packet.is_keyframe, written
-            target.mux(altered)
+    videos.damage_packet(path, copy, number, damage)
     copy.replace(path)
