@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contest import Variant, compete, conclude
+from benchmarks.contest import Samples, Variant, compete, conclude
 from benchmarks.figures import draw_latencies
 from benchmarks.machine import best_peaks, describe_machine, measure_bandwidth, measure_matrix_peaks
 from benchmarks.materials import (
@@ -36,9 +36,9 @@ from benchmarks.parts import (
     measure_coreset,
     measure_preprocess,
     measure_search,
-    measure_service_start,
 )
 from benchmarks.records import CaseResult, CompareResults, Limits, MatrixPeak, VariantResult, write_results
+from benchmarks.start import measure_start
 from benchmarks.table import compare_tables
 from benchmarks.worker import Engine, Spec
 from edge.bundle.bundle import MANIFEST, Manifest, read_bundle
@@ -114,14 +114,14 @@ def measure(plan: Plan, materials: Materials, *, quick: bool) -> CompareResults:
     coreset = measure_coreset(materials, plan.points, plan.picks)  # before NumPy keeps to one thread
     search = measure_search(materials, plan.cases[0], rounds=plan.search_rounds)
     service_start = [
-        measure_service_start(materials, materials.bundle(case, "int8", best_arithmetic()), case.name, plan.starts)
-        for case in plan.cases
+        measure_start(materials, case, starts=plan.starts, arithmetic=best_arithmetic()) for case in plan.cases
     ]
     cases, peaks = [], []
     for case, variants in prepared:
         say(f"{case.name}: {len(variants)} variants in turns")
-        results, peaks_beside = compare_case(variants, plan)
-        cases.append(with_shares(describe_case(case, materials, results, peaks_beside)))
+        results, peaks_beside, difference = compare_case(variants, plan)
+        described = describe_case(case, materials, results, peaks_beside)
+        cases.append(with_shares(described).model_copy(update={"score_difference": difference}))
         peaks.append(peaks_beside)
     read, copied = measure_bandwidth()
     return CompareResults(
@@ -136,8 +136,10 @@ def measure(plan: Plan, materials: Materials, *, quick: bool) -> CompareResults:
     )
 
 
-def compare_case(variants: Sequence[Variant], plan: Plan) -> tuple[list[VariantResult], tuple[MatrixPeak, ...]]:
-    """Results, without shares, and the best matrix peaks seen between the rounds."""
+def compare_case(
+    variants: Sequence[Variant], plan: Plan
+) -> tuple[list[VariantResult], tuple[MatrixPeak, ...], float | None]:
+    """Results, without shares; the best matrix peaks seen between the rounds; how far scores differ."""
     peaks = [measure_matrix_peaks()]
     samples = compete(
         variants,
@@ -146,7 +148,15 @@ def compare_case(variants: Sequence[Variant], plan: Plan) -> tuple[list[VariantR
         throughput_s=plan.throughput_s,
         between=lambda number: peaks.append(measure_matrix_peaks()) if number % plan.slow_every == 0 else None,
     )
-    return [conclude(one, samples[one.name]) for one in variants], best_peaks(peaks)
+    return [conclude(one, samples[one.name]) for one in variants], best_peaks(peaks), score_difference(samples)
+
+
+def score_difference(samples: Mapping[str, Samples]) -> float | None:
+    """The largest relative difference of an image score, ours from the graph's, both at f32; none without either."""
+    graph, ours = samples.get("graph-f32"), samples.get("ours-f32-f32")
+    if graph is None or ours is None or not graph.scores:
+        return None
+    return max(abs(got / expected - 1) for got, expected in zip(ours.scores, graph.scores, strict=True))
 
 
 def variants_of(case: Case, materials: Materials, slow_every: int) -> list[Variant]:
@@ -209,6 +219,7 @@ def describe_case(
         network_gmac=round(count_multiply_adds(materials.model(case.backbone)) / 1e9, 3),
         matrix=matrix,
         variants=tuple(variants),
+        reweight_neighbours=manifest.scoring.reweight_neighbours,
     )
 
 

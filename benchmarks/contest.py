@@ -18,6 +18,7 @@ from benchmarks.records import Latency, VariantResult
 from benchmarks.worker import Kind, Spec
 
 COUNTED = 4  # frames of a turn
+SCORED = 8  # pictures of either kind whose scores are compared
 # Work before them. After a pause caches are filled again and the matrix units come back to speed; that takes time, not
 # frames: some 50 ms, in which one variant inspects one frame and another five.
 WARM_S = 0.08
@@ -95,6 +96,7 @@ class Samples:
     peak_mb: float = 0.0
     fps: list[float] = field(default_factory=list)  # several in flight
     in_flight: int = 0
+    scores: list[float] = field(default_factory=list)  # of the same pictures in every variant
 
 
 def compete(
@@ -121,6 +123,8 @@ def compete(
             samples[variant.name].starts_s.append(worker.start_s)
             worker.close()
     with _workers(variants, samples) as workers:
+        for name, worker in workers.items():
+            samples[name].scores = worker.ask(do="scores", count=SCORED)["scores"]
         for number in range(rounds):
             for variant in _order(variants, number):
                 for kind in ("good", "defective"):

@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 import openvino as ov
 
-from benchmarks.graph import build_graph
+from benchmarks.graph import NEIGHBOURS, build_graph
 from edge.bundle.bundle import BANK, read_bundle
 from edge.bundle.ir import MODEL_XML, IrDescription, read_ir_description
 from edge.records import Float32Array
@@ -97,14 +97,15 @@ class Materials:
         return ov.Core().read_model(self.ir(backbone, "f32") / MODEL_XML)
 
     def bundle(self, case: Case, precision: IrPrecision, arithmetic: Arithmetic) -> Path:
-        """Taught from `good` with a bank of exactly `case.bank` vectors."""
+        """Taught from `good` with a bank of exactly `case.bank` vectors; scores re-weighted as the graph's are."""
         made = self.directory / f"bundle-{case.name}-{precision}-{arithmetic}"
         if not made.is_dir():
             ratio = case.bank / (TAUGHT * PATCHES)
             run("patchline-export", "teach", "--ir", str(self.ir(case.backbone, precision)),
                 "--images", str(self.good()), "--out", str(made), "--arithmetic", arithmetic, "--allow-random",
                 "--hold-out", str(HELD_OUT / (TAUGHT + HELD_OUT)), "--coreset-ratio", repr(ratio),
-                "--false-reject-rate", str(FALSE_REJECTS))  # fmt: skip
+                "--false-reject-rate", str(FALSE_REJECTS),
+                "--reweight-neighbours", str(NEIGHBOURS))  # fmt: skip
         return made
 
     def graph(self, case: Case) -> Path:

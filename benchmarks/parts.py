@@ -1,9 +1,7 @@
-"""Parts of the work by themselves: search, coreset selection, preprocessing, the start of the service."""
+"""Parts of the work by themselves: search, coreset selection, preprocessing."""
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from collections.abc import Callable
 from functools import partial
@@ -12,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from benchmarks.materials import BIN, PATCHES, PRETRAINED, Case, Materials
-from benchmarks.records import CoresetResult, Latency, SearchResult, ServiceStart
+from benchmarks.materials import PATCHES, PRETRAINED, Case, Materials
+from benchmarks.records import CoresetResult, Latency, SearchResult
 from edge.bundle.ir import MODEL_BIN, MODEL_XML
 from edge.engine.embedder import Embedder
 from edge.engine.threads import use_one_blas_thread
@@ -31,7 +29,6 @@ POINTS, PICKS = 163_856, 16_385
 _PLAIN_SHARE = 100  # one pick in so many is timed of the plain loop
 _JITTER = 0.05  # of each dimension's deviation: further vectors where there are too few
 _FULL_HD = (1080, 1920)
-_SERVICE = 'bundle = "{bundle}"\npublish = ["jsonl"]\n[source]\nkind = "folder"\npath = "{frames}"\n'
 
 Result = TypeVar("Result")
 
@@ -144,33 +141,6 @@ def measure_preprocess(rounds: int = 50) -> float:
     out = np.empty((256, 256, 3), np.uint8)
     times = [timed(lambda: prepare(picture, Box(0, 0, width, height), out))[0] for _ in range(rounds)]
     return round(float(np.median(times)), 3)
-
-
-def measure_service_start(materials: Materials, bundle: Path, case: str, starts: int) -> ServiceStart:
-    """`patchline-edge run` on a folder, verdicts on standard output; the first start may have to fill the cache."""
-    config = materials.directory / "service.toml"
-    config.write_text(_SERVICE.format(bundle=bundle, frames=materials.shown_good()), encoding="utf-8")
-    environment = {**os.environ, "CACHE_DIRECTORY": str(materials.cache), "STATE_DIRECTORY": str(materials.directory)}
-    log = materials.directory / "service.log"
-    return ServiceStart(case=case, seconds=tuple(_start_service(config, log, environment) for _ in range(starts)))
-
-
-def _start_service(config: Path, log: Path, environment: dict[str, str]) -> float:
-    command = [str(BIN / "patchline-edge"), "run", "--config", str(config)]
-    with log.open("w", encoding="utf-8") as log_file:
-        started = time.perf_counter()
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log_file, env=environment, text=True) as service:
-            assert service.stdout is not None
-            line = service.stdout.readline()
-            elapsed = time.perf_counter() - started
-            service.terminate()
-            service.communicate()
-    if "verdict" not in line:
-        raise RuntimeError(
-            f"patchline-edge run: expected a verdict on standard output, got '{line.strip()}' and exit code "
-            f"{service.returncode}; its log: {log}"
-        )
-    return round(elapsed, 3)
 
 
 def timed(action: Callable[[], Result]) -> tuple[float, Result]:

@@ -114,6 +114,10 @@ class CaseResult(Strict):
     network_gmac: float = Field(description="multiply-adds of the network, counted from its IR, in 10⁹")
     matrix: tuple[MatrixPeak, ...] = Field(description="the best peaks seen between the rounds")
     variants: tuple[VariantResult, ...]
+    reweight_neighbours: int = Field(default=0, description="of equation 7, in the image score of every variant")
+    score_difference: float | None = Field(
+        default=None, description="largest relative difference of an image score, ours at f32 from the graph at f32"
+    )
 
     def variant(self, name: str) -> VariantResult | None:
         """The variant of that name, if this machine has it."""
@@ -159,6 +163,17 @@ class ServiceStart(Strict):
 
     case: str
     seconds: tuple[float, ...]
+    graph_s: tuple[float, ...] = Field(
+        default=(), description="the bare graph's, to its first score, each directly after one of the service"
+    )
+    phases_s: dict[str, float] = Field(
+        default_factory=dict, description="medians of what the service does one after the other, in a third process"
+    )
+
+    def times_graph(self) -> float | None:
+        """How many times as long as the bare graph, as the median of turns with filled caches."""
+        pairs = [ours / bare for ours, bare in zip(self.seconds, self.graph_s, strict=False)]
+        return float(np.median(pairs[1:] or pairs)) if pairs else None
 
 
 class CompareResults(Strict):

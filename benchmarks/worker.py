@@ -39,6 +39,7 @@ class Timed:
     """One frame."""
 
     ms: float
+    score: float
     failed: bool  # the verdict; the graph has none and says False
     stages: dict[str, float]  # milliseconds; empty for the graph
 
@@ -72,8 +73,8 @@ class GraphLine:
         """See `Line.inspect`."""
         started = time.perf_counter()
         self._fill(picture, self._graph.input[0])
-        self._graph.run()
-        return Timed(1e3 * (time.perf_counter() - started), failed=False, stages={})
+        score, _ = self._graph.run()
+        return Timed(1e3 * (time.perf_counter() - started), score, failed=False, stages={})
 
     def measure_throughput(self, pictures: Sequence[Any], seconds: float) -> tuple[float, int]:
         """See `Line.measure_throughput`."""
@@ -120,7 +121,7 @@ class PatchlineLine:
         verdict = self._inspector.inspect(Frame(identity, picture), want_map=self._plain).verdict
         ms = 1e3 * (time.perf_counter() - started)
         self._number += 1
-        return Timed(ms, failed=verdict.outcome == "FAIL", stages=asdict(verdict.stages))
+        return Timed(ms, verdict.score, failed=verdict.outcome == "FAIL", stages=asdict(verdict.stages))
 
     def measure_throughput(self, pictures: Sequence[Any], seconds: float) -> tuple[float, int]:
         """See `Line.measure_throughput`: throughput mode, one frame more than are inspected at a time."""
@@ -157,6 +158,9 @@ def main() -> None:
                 while time.perf_counter() < warm:
                     inspect_next(kind)
                 answer({"first": first_of_turn, "timed": [inspect_next(kind) for _ in range(request["count"])]})
+            case "scores":
+                shown_first = [picture for of_kind in pictures.values() for picture in of_kind[: request["count"]]]
+                answer({"scores": [line.inspect(picture).score for picture in shown_first]})
             case "memory":
                 answer({"peak_mb": _peak_memory_mb()})
             case "throughput":

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.compare import available_arithmetics, best_arithmetic, with_shares
-from benchmarks.contest import Variant
+from benchmarks.compare import available_arithmetics, best_arithmetic, score_difference, with_shares
+from benchmarks.contest import Samples, Variant
 from benchmarks.curves import on_cores
 from benchmarks.worker import Spec
 from edge.engine.core import has_bf16
@@ -26,6 +26,12 @@ def test_a_variant_whose_stages_are_one_piece_has_no_share() -> None:
 def test_bf16_is_measured_and_preferred_where_the_cpu_has_it() -> None:
     assert ("bf16" in available_arithmetics()) == has_bf16()
     assert best_arithmetic() == ("bf16" if has_bf16() else "f32")
+
+
+def test_scores_are_compared_between_the_graph_and_ours_at_f32() -> None:
+    samples = {"graph-f32": Samples(scores=[10.0, 20.0]), "ours-f32-f32": Samples(scores=[10.1, 19.9])}
+    assert score_difference(samples) == pytest.approx(0.01)
+    assert score_difference({"ours-f32-f32": Samples(scores=[1.0])}) is None
 
 
 def test_a_variant_bound_to_cores_is_otherwise_the_same() -> None:

@@ -50,6 +50,19 @@ def test_a_row_has_latencies_rates_start_memory_and_how_many_times_faster_it_is(
     ]  # fmt: skip
 
 
+def test_a_start_is_shown_by_its_phases_and_against_the_graph_with_filled_caches() -> None:
+    (table,) = [text for text in compare_tables(make_compare()) if "process start" in text]
+    # 1.5 / 0.5 and 1.7 / 0.5; the first start filled the cache.
+    assert row_of(table, "net-100") == ["net-100", "1.50", "0.50", "**3.2**", "0.70", "0.20"]
+
+
+def test_a_case_says_that_all_do_the_same_work_where_that_was_checked() -> None:
+    checked = make_case().model_copy(update={"reweight_neighbours": 9, "score_difference": 0.0002})
+    assert "re-weights its image score over 9 neighbours" in summary_table(checked)
+    assert "differ by 0.02% at the most" in summary_table(checked)
+    assert "The graph alone re-weights" in summary_table(make_case())
+
+
 def test_every_row_of_every_table_has_as_many_cells_as_its_head() -> None:
     for text in [*compare_tables(make_compare()), *curve_tables(make_curves())]:
         for table in text.split("\n\n"):
