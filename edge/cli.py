@@ -9,9 +9,8 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,6 +20,7 @@ from edge.audit.report import conclusion, text_lines
 from edge.audit.run import AuditOptions, run_audit, write_report
 from edge.bundle.bundle import Bundle, read_bundle
 from edge.cli_outbox import outbox_app
+from edge.command_line import Commands, parse_device
 from edge.errors import AuditError, SettingsError, SourceError
 from edge.files.atomic import write_file
 from edge.files.pictures import list_pictures, read_picture
@@ -31,9 +31,10 @@ from edge.inspection.options import InspectorOptions
 from edge.line.check import check_station
 from edge.line.service import run_service
 from edge.protocol.messages import encode, verdict_payload
-from edge.records import Verdict
+from edge.records import DEVICES, PrecisionWish, Verdict
 from edge.settings.file import load_settings
 from edge.settings.sections import SourceKind
+from edge.settings.values import MOST_THREADS, YEAR_S
 from edge.sources import open_source
 from edge.terminal import complain, phase, run_app, say
 from edge.tools.bench import print_report, run_bench
@@ -42,7 +43,7 @@ from edge.tools.capture_rules import ask_for_each, choose_rule, take_when_told
 from edge.tools.inspect_pictures import inspect_pictures, plan_outputs
 
 app = typer.Typer(
-    add_completion=False,
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Inspects parts on the line with a bundle that patchline-export taught.",
@@ -52,22 +53,13 @@ app = typer.Typer(
 )
 
 
-class Precision(StrEnum):
-    """Arithmetic of the embedding."""
-
-    AS_TAUGHT = "as_taught"
-    F32 = "f32"
-    BF16 = "bf16"
-    F16 = "f16"
-
-
 BundleOption = Annotated[Path, typer.Option(help="Bundle directory.")]
 ConfigOption = Annotated[
     Path | None, typer.Option(help="Settings file (TOML). None: defaults and PATCHLINE_… environment.")
 ]
-DeviceOption = Annotated[str, typer.Option(help="OpenVINO device: CPU, GPU, GPU.0, AUTO:GPU,CPU.")]
-PrecisionOption = Annotated[Precision, typer.Option(help="Arithmetic of the embedding.")]
-ThreadsOption = Annotated[int, typer.Option(min=0, help="Threads; 0: the engine's own choice.")]
+DeviceOption = Annotated[str, typer.Option(parser=parse_device, metavar="DEVICE", help=f"OpenVINO device: {DEVICES}.")]
+PrecisionOption = Annotated[PrecisionWish, typer.Option(help="Arithmetic of the embedding.")]
+ThreadsOption = Annotated[int, typer.Option(min=0, max=MOST_THREADS, help="Threads; 0: the engine's own choice.")]
 
 
 @app.command()
@@ -92,7 +84,7 @@ def inspect(
     bundle: BundleOption,
     out: Annotated[Path, typer.Option(help="Directory for overlays (.jpg) and maps (.npy).")],
     device: DeviceOption = "CPU",
-    precision: PrecisionOption = Precision.AS_TAUGHT,
+    precision: PrecisionOption = "as_taught",
 ) -> None:
     """Inspect pictures: an overlay and a map for each in --out, its verdict as one JSON line on standard output."""
     loaded = read_bundle(bundle)
@@ -117,10 +109,10 @@ def bench(
     bundle: BundleOption,
     frames: Annotated[str, typer.Option(help="Pictures to measure on: a directory, picture or glob.")],
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the figures to this file.")] = None,
-    count: Annotated[int, typer.Option(min=10, help="Frames to measure.")] = 200,
-    warm_up: Annotated[int, typer.Option(min=0, help="Frames before the first measured one.")] = 20,
+    count: Annotated[int, typer.Option(min=10, max=10**7, help="Frames to measure.")] = 200,
+    warm_up: Annotated[int, typer.Option(min=0, max=10**7, help="Frames before the first measured one.")] = 20,
     device: DeviceOption = "CPU",
-    precision: PrecisionOption = Precision.AS_TAUGHT,
+    precision: PrecisionOption = "as_taught",
     embed_threads: ThreadsOption = 0,
     search_threads: ThreadsOption = 0,
 ) -> None:
@@ -145,7 +137,7 @@ def bench(
 
 
 @app.command()
-def check(bundle: BundleOption, device: DeviceOption = "CPU", precision: PrecisionOption = Precision.AS_TAUGHT) -> None:
+def check(bundle: BundleOption, device: DeviceOption = "CPU", precision: PrecisionOption = "as_taught") -> None:
     """Verify every hash of a bundle, and that this device reproduces its golden scores."""
     loaded = read_bundle(bundle)
     _print_bundle(loaded)
@@ -164,17 +156,18 @@ def capture(
     out: Annotated[Path, typer.Option(help="Directory for the pictures (PNG).")],
     config: ConfigOption = None,
     *,
-    count: Annotated[int, typer.Option(min=1, help="How many pictures, one of each part.")] = 100,
+    count: Annotated[int, typer.Option(min=1, max=10**7, help="How many pictures, one of each part.")] = 100,
     on_change: Annotated[
         bool, typer.Option("--on-change", help="A picture of each new part once it lies still.")
     ] = False,
     every_s: Annotated[
-        float | None, typer.Option("--every", min=0, help="A picture every so many seconds: the time of a part.")
+        float | None,
+        typer.Option("--every", min=0, max=86_400, help="A picture every so many seconds: the time of a part."),
     ] = None,
     ask: Annotated[
         bool, typer.Option("--ask", help="A picture at each Enter (a camera's default on a terminal).")
     ] = False,
-    patience_s: Annotated[float, typer.Option(min=1, help="Longest wait for a frame, in seconds.")] = 30.0,
+    patience_s: Annotated[float, typer.Option(min=1, max=86_400, help="Longest wait for a frame, in seconds.")] = 30.0,
 ) -> None:
     """Write frames of the configured source as pictures, one of each part, to teach from."""
     settings = load_settings(config)
@@ -209,11 +202,17 @@ def audit(
         Path | None, typer.Option(help="Keep the ledger, and the name of the session, in a file.")
     ] = None,
     client_id: Annotated[str, typer.Option(help="Name of a session that the broker keeps between two runs.")] = "",
-    for_s: Annotated[float | None, typer.Option("--for", min=0, help="End after so many seconds.")] = None,
-    from_seq: Annotated[int | None, typer.Option(min=0, help="Every verdict from this seq on is expected.")] = None,
-    until_seq: Annotated[int | None, typer.Option(min=0, help="Expect all up to this seq; end with them.")] = None,
+    for_s: Annotated[float | None, typer.Option("--for", min=0, max=YEAR_S, help="End after so many seconds.")] = None,
+    from_seq: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Every verdict from this seq on is expected.")
+    ] = None,
+    until_seq: Annotated[
+        int | None, typer.Option(min=0, max=2**63 - 1, help="Expect all up to this seq; end with them.")
+    ] = None,
     crops: Annotated[bool, typer.Option(help="Listen to crops and match them to their verdicts.")] = True,
-    interval_s: Annotated[float, typer.Option("--interval", min=0.1, help="Seconds between two plain lines.")] = 10.0,
+    interval_s: Annotated[
+        float, typer.Option("--interval", min=0.1, max=86_400, help="Seconds between two plain lines.")
+    ] = 10.0,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write the report to this file.")] = None,
 ) -> None:
     """Listen to stations and prove that no verdict is lost: gaps, repeats, order, latency. Ctrl-C ends it."""
@@ -281,16 +280,12 @@ def _set_on(number: signal.Signals, event: threading.Event) -> None:
     signal.signal(number, lambda *_: event.set())
 
 
-def _options(device: str, precision: Precision, *, embed_threads: int = 0, search_threads: int = 0) -> InspectorOptions:
-    names: dict[Precision, Literal["as_taught", "f32", "bf16", "f16"]] = {
-        Precision.AS_TAUGHT: "as_taught",
-        Precision.F32: "f32",
-        Precision.BF16: "bf16",
-        Precision.F16: "f16",
-    }
+def _options(
+    device: str, precision: PrecisionWish, *, embed_threads: int = 0, search_threads: int = 0
+) -> InspectorOptions:
     return InspectorOptions(
         device=device,
-        precision=names[precision],
+        precision=precision,
         embed_threads=embed_threads,
         search_threads=search_threads,
         cache_dir=default_cache_dir(),

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from edge.command_line import Commands
 from edge.delivery.delivery import outbox_directory
 from edge.delivery.outbox.records import DAMAGED, FILE_LOST
 from edge.delivery.outbox.requests import MOST_LISTED, Action, Answer, Listed, Request, ask
@@ -21,6 +22,7 @@ from edge.settings.file import load_settings
 from edge.terminal import complain, say
 
 outbox_app = typer.Typer(
+    cls=Commands,
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -38,7 +40,9 @@ _REASONS = {
 
 ConfigOption = Annotated[Path | None, typer.Option(help="Settings file (TOML) of the station.")]
 DirectoryOption = Annotated[Path | None, typer.Option(help="The outbox's directory, in place of --config.")]
-RowIds = Annotated[list[int] | None, typer.Argument(metavar="ID…", help="Dead letters, as `list` numbers them.")]
+RowIds = Annotated[
+    list[int] | None, typer.Argument(min=1, max=2**63 - 1, metavar="ID…", help="Dead letters, as `list` numbers them.")
+]
 AllOption = Annotated[bool, typer.Option("--all", help="All of them.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="JSON on standard output, one object a line.")]
 

@@ -23,6 +23,10 @@ MOST_DIMENSIONS = 65_536
 
 Side = Annotated[int, Field(ge=1, le=2048)]  # of a grid of patches
 
+# How layers become one embedding, and the arithmetic of weights and activations.
+EmbeddingName = Literal["concat", "pooled"]
+IrPrecision = Literal["f32", "int8"]
+
 
 class Geometry(Strict):
     """How a region of interest becomes the model's input."""
@@ -82,13 +86,13 @@ class IrDescription(Strict):
     schema_version: Literal[1] = 1
     backbone: Words
     layers: tuple[Words, ...] = Field(min_length=1, max_length=64)
-    embedding: Literal["concat", "pooled"]
+    embedding: EmbeddingName
     neighbourhood: int = Field(ge=1, le=255, description="side of the square neighbourhood each patch is averaged over")
     geometry: Geometry
     colour_order: Literal["BGR"] = "BGR"
     grid: tuple[Side, Side] = Field(description="patches: rows, columns")
     dimension: int = Field(ge=1, le=MOST_DIMENSIONS, description="of one patch embedding")
-    precision: Literal["f32", "int8"]
+    precision: IrPrecision
     weights: Weights
     parity: Parity
     quantization: Quantization | None = None

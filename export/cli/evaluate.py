@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from edge.command_line import options_of
 from edge.errors import ExportError, SettingsError
 from edge.files.names import shown
 from edge.terminal import say
 from export.cli.options import (
-    Arithmetic,
-    ArithmeticOption,
+    LEAST_RATIO,
+    RATIO_HELP,
+    TEACHING,
     CategoryOption,
-    Coreset,
-    CoresetOption,
-    DeviceOption,
-    HoldOutOption,
-    IndependentOption,
     IrOption,
-    NeighboursOption,
-    PartsOption,
-    RandomOption,
-    RateOption,
-    RatioOption,
     RootArgument,
-    Search,
-    SearchOption,
-    SeedOption,
-    SkipOption,
 )
 from export.datasets.category import Category, CategorySummary
 from export.datasets.fetch import fetch_dataset
@@ -54,7 +42,9 @@ GalleryOption = Annotated[
 
 
 @app.command("evaluate")
+@options_of(TeachOptions, TEACHING)
 def evaluate_command(
+    chosen: Mapping[str, Any],
     root: RootArgument,
     *,
     ir: IrOption,
@@ -63,93 +53,35 @@ def evaluate_command(
         list[Path] | None, typer.Option(help="A further IR that judges together with --ir; may be repeated.")
     ] = None,
     category: CategoryOption = None,
-    coreset_ratio: RatioOption = 0.1,
-    coreset: CoresetOption = Coreset.GREEDY,
-    coreset_parts: PartsOption = 1,
-    false_reject_rate: RateOption = 0.01,
-    hold_out: HoldOutOption = None,
-    search: SearchOption = Search.FAST,
-    reweight_neighbours: NeighboursOption = 0,
-    device: DeviceOption = "CPU",
-    arithmetic: ArithmeticOption = Arithmetic.F32,
-    seed: SeedOption = 0,
     best: GalleryOption = 6,
-    skip_bad: SkipOption = False,
-    independent: IndependentOption = False,
-    allow_random: RandomOption = False,
 ) -> None:
     """Teach and test a labelled dataset; what did not change since is not run again. Bundles in --out are replaced."""
-    teaching = TeachOptions(
-        ir=ir,
-        images=root,
-        out=out,
-        coreset_ratio=coreset_ratio,
-        coreset=coreset.value,
-        coreset_parts=coreset_parts,
-        hold_out=hold_out,
-        false_reject_rate=false_reject_rate,
-        search=search.value,
-        reweight_neighbours=reweight_neighbours,
-        device=device,
-        precision=arithmetic.value,
-        seed=seed,
-        skip_bad=skip_bad,
-        independent=independent,
-        allow_random=allow_random,
-    )
+    teaching = TeachOptions(ir=ir, images=root, out=out, **chosen)
     options = EvaluateOptions(teaching, out, tuple(ensemble or ()), best)
-    run = _evaluate_run(find_categories(root, category or (), seed=seed), options)
+    run = _evaluate_run(find_categories(root, category or (), seed=teaching.seed), options)
     Console().print(summary_table(summarize(run)))
 
 
 @app.command()
+@options_of(TeachOptions, {name: option for name, option in TEACHING.items() if name != "coreset_ratio"})
 def runall(
+    chosen: Mapping[str, Any],
     root: RootArgument,
     *,
     ir: Annotated[list[Path], typer.Option("--ir", help="IR directory, made by convert; may be repeated.")],
     out: Annotated[Path, typer.Option(help="Directory; every run gets a subdirectory.")],
     category: CategoryOption = None,
     coreset_ratio: Annotated[
-        list[float] | None,
-        typer.Option(min=1e-5, max=1.0, help="Share of all patches kept in the memory bank; may be repeated."),
+        list[float] | None, typer.Option(min=LEAST_RATIO, max=1.0, help=f"{RATIO_HELP} May be repeated.")
     ] = None,
-    coreset: CoresetOption = Coreset.GREEDY,
-    coreset_parts: PartsOption = 1,
-    false_reject_rate: RateOption = 0.01,
-    hold_out: HoldOutOption = None,
-    search: SearchOption = Search.FAST,
-    reweight_neighbours: NeighboursOption = 0,
-    device: DeviceOption = "CPU",
-    arithmetic: ArithmeticOption = Arithmetic.F32,
-    seed: SeedOption = 0,
     best: GalleryOption = 6,
-    skip_bad: SkipOption = False,
-    independent: IndependentOption = False,
-    allow_random: RandomOption = False,
 ) -> None:
     """Evaluate every IR at every coreset ratio, each into OUT/<name of the IR>_<ratio>; then summarize."""
-    categories = find_categories(root, category or (), seed=seed)
+    categories = find_categories(root, category or (), seed=chosen["seed"])
     runs = plan_runs(ir, coreset_ratio or [0.1])
     for name, (path, ratio) in runs.items():
         say(f"run {name}")
-        teaching = TeachOptions(
-            ir=path,
-            images=root,
-            out=out,
-            coreset_ratio=ratio,
-            coreset=coreset.value,
-            coreset_parts=coreset_parts,
-            hold_out=hold_out,
-            false_reject_rate=false_reject_rate,
-            search=search.value,
-            reweight_neighbours=reweight_neighbours,
-            device=device,
-            precision=arithmetic.value,
-            seed=seed,
-            skip_bad=skip_bad,
-            independent=independent,
-            allow_random=allow_random,
-        )
+        teaching = TeachOptions(ir=path, images=root, out=out, coreset_ratio=ratio, **chosen)
         _evaluate_run(categories, EvaluateOptions(teaching, out / name, gallery=best))
     _summarize([out / name for name in runs], out)
 

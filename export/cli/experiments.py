@@ -14,7 +14,9 @@ from rich.table import Table
 from edge.bundle.ir import DEFAULT_GEOMETRY, Geometry
 from edge.errors import SettingsError
 from edge.terminal import say
+from export.cli.options import LEAST_RATIO, CategoryOption
 from export.conversion.make_ir import IrRecipe
+from export.conversion.names import BackboneName
 from export.datasets.find import find_categories
 from export.experiments.conclusion import mean_auroc, mean_total_ms
 from export.experiments.results import EXPERIMENT, ExperimentResults, ExperimentRow
@@ -24,6 +26,7 @@ from export.metrics.means import mean_of_all
 from export.teaching.teach import TeachOptions
 
 ALL = "all"
+# Not written a second time: the names are those of the experiments.
 ExperimentName = StrEnum("ExperimentName", [(name, name) for name in (*EXPERIMENTS, ALL)])  # type: ignore[misc]
 
 
@@ -53,7 +56,7 @@ def experiment(
     root: Annotated[Path, typer.Argument(help="A category, or a directory of categories, of a labelled dataset.")],
     *,
     out: Annotated[Path, typer.Option(help="Directory for results and pages.")],
-    backbone: Annotated[str, typer.Option(help="The network that is held still.")] = "efficientnet_lite0",
+    backbone: Annotated[BackboneName, typer.Option(help="The network that is held still.")] = "efficientnet_lite0",
     weights: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,10 +64,12 @@ def experiment(
             "another pretraining. None: the published ones.",
         ),
     ] = None,
-    category: Annotated[list[str] | None, typer.Option(help="Only these categories.")] = None,
-    input_size: Annotated[int | None, typer.Option(min=32, help="Side of the input, without a crop.")] = None,
-    coreset_ratio: Annotated[float, typer.Option(min=1e-5, max=1.0, help="Where it is not what is varied.")] = 0.1,
-    seed: Annotated[int, typer.Option(min=0, help="Every random choice follows from it.")] = 0,
+    category: CategoryOption = None,
+    input_size: Annotated[int | None, typer.Option(min=32, max=2048, help="Side of the input, without a crop.")] = None,
+    coreset_ratio: Annotated[
+        float, typer.Option(min=LEAST_RATIO, max=1.0, help="Where it is not what is varied.")
+    ] = 0.1,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Every random choice follows from it.")] = 0,
 ) -> None:
     """Vary one parameter, hold the rest still, and write one page. Needs torch where networks are made."""
     file, labelled = parse_weights(weights or [])

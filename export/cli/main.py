@@ -3,137 +3,96 @@
 from __future__ import annotations
 
 import re
-from enum import StrEnum
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from edge import __version__
 from edge.bundle.bundle import Manifest
-from edge.bundle.ir import DEFAULT_GEOMETRY, Geometry, IrDescription, read_ir_description
+from edge.bundle.ir import (
+    DEFAULT_GEOMETRY,
+    EmbeddingName,
+    Geometry,
+    IrDescription,
+    IrPrecision,
+    read_ir_description,
+)
+from edge.command_line import Commands, options_of
 from edge.errors import SettingsError
 from edge.files.pictures import list_pictures
-from edge.records import Box
 from edge.terminal import run_app, say
 from export.cli import evaluate as cli_evaluate
 from export.cli.experiments import experiment
-from export.cli.options import (
-    Arithmetic,
-    ArithmeticOption,
-    Coreset,
-    CoresetOption,
-    DeviceOption,
-    HoldOutOption,
-    IndependentOption,
-    IrOption,
-    NeighboursOption,
-    PartsOption,
-    RandomOption,
-    RateOption,
-    RatioOption,
-    ReplaceOption,
-    Search,
-    SearchOption,
-    SeedOption,
-    SkipOption,
-)
+from export.cli.options import TEACH, IrOption, ReplaceOption
 from export.conversion.make_ir import CALIBRATION_PICTURES, IrRecipe, import_quantize, load_inputs, make_ir
+from export.conversion.names import BackboneName
 from export.teaching.latency_budget import fit, print_alternatives, write_alternatives
 from export.teaching.teach import TeachOptions, teach
 
 app = typer.Typer(
-    add_completion=False,
+    cls=Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     help="Makes bundles: a backbone becomes an IR (needs torch, once), pictures of good parts become a bundle.",
     epilog="Exit codes: 0 success; 2 usage or settings; 3 IR or bundle refused; 4 pictures cannot be read; "
     "7 cannot be converted, taught or evaluated.",
 )
-app.add_typer(cli_evaluate.app)
-app.command("experiment")(experiment)
 
 PAPER_RESIZE, PAPER_CROP = 256, 224
-
-
-class Backbone(StrEnum):
-    """Networks that can be converted."""
-
-    RESNET18 = "resnet18"
-    RESNET34 = "resnet34"
-    RESNET50 = "resnet50"
-    RESNET101 = "resnet101"
-    WIDE_RESNET50_2 = "wide_resnet50_2"
-    WIDE_RESNET101_2 = "wide_resnet101_2"
-    EFFICIENTNET_LITE0 = "efficientnet_lite0"
-
-
-class EmbeddingName(StrEnum):
-    """How layers become one embedding."""
-
-    CONCAT = "concat"
-    POOLED = "pooled"
-
-
-class IrPrecision(StrEnum):
-    """Of the IR's weights and activations."""
-
-    F32 = "f32"
-    INT8 = "int8"
-
-
-class Method(StrEnum):
-    """How the threshold is found."""
-
-    CONFORMAL = "conformal"
-    MEAN_SIGMA = "mean_sigma"
-    BEST_F1 = "best_f1"
+_BUDGET = "Latency budget"
 
 
 @app.command()
 def convert(
     *,
     out: Annotated[Path, typer.Option(help="IR directory to make.")],
-    backbone: Annotated[Backbone, typer.Option(help="Feature extractor.")] = Backbone.WIDE_RESNET50_2,
+    backbone: Annotated[BackboneName, typer.Option(help="Feature extractor.")] = "wide_resnet50_2",
     weights: Annotated[
         Path | None, typer.Option(help="Weights (.pth or .safetensors). None: the published ones.")
     ] = None,
     random_weights: Annotated[
-        int | None, typer.Option(min=0, help="Seed of random weights instead: for timing only.", metavar="SEED")
+        int | None,
+        typer.Option(min=0, max=2**63 - 1, help="Seed of random weights instead: for timing only.", metavar="SEED"),
     ] = None,
     layers: Annotated[str, typer.Option(help="Layers by name, finest first, separated by commas.")] = "layer2,layer3",
-    embedding: Annotated[EmbeddingName, typer.Option(help="concat (all channels) or pooled (the authors' 1024).")] = (
-        EmbeddingName.CONCAT
-    ),
+    embedding: Annotated[
+        EmbeddingName, typer.Option(help="concat (all channels) or pooled (the authors' 1024).")
+    ] = "concat",
     input_size: Annotated[
         str | None, typer.Option(help="WIDTHxHEIGHT or SIDE that the whole region is resized to.", show_default="256")
     ] = None,
     resize: Annotated[
-        int | None, typer.Option(min=32, help="Instead, as in the paper: the shorter side is resized to this (256) …")
+        int | None,
+        typer.Option(min=32, max=4096, help="Instead, as in the paper: the shorter side is resized to this (256) …"),
     ] = None,
     crop: Annotated[
-        int | None, typer.Option(min=32, help="… and the centre is cropped to this square (224); the rest is not seen.")
+        int | None,
+        typer.Option(min=32, max=4096, help="… and the centre is cropped to this square (224); the rest is not seen."),
     ] = None,
-    neighbourhood: Annotated[int, typer.Option(min=1, help="Side of the square a patch is averaged over.")] = 3,
-    precision: Annotated[IrPrecision, typer.Option(help="f32, or int8 calibrated on good parts.")] = IrPrecision.F32,
+    neighbourhood: Annotated[int, typer.Option(min=1, max=15, help="Side of the square a patch is averaged over.")] = 3,
+    precision: Annotated[IrPrecision, typer.Option(help="f32, or int8 calibrated on good parts.")] = "f32",
     calibration: Annotated[
         Path | None, typer.Option(help="Pictures of good parts: int8 calibration; f32: parity is checked on them.")
     ] = None,
-    tolerance: Annotated[float, typer.Option(min=0.0, help="Largest relative difference of IR and torch.")] = 1e-3,
+    tolerance: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="Largest relative difference of IR and torch.")
+    ] = 1e-3,
     replace: ReplaceOption = False,
 ) -> None:
     """Convert a pretrained backbone to an OpenVINO IR directory. Needs torch."""
-    if precision is IrPrecision.INT8 and calibration is None:
+    if precision == "int8" and calibration is None:
         raise SettingsError("--precision int8 needs --calibration: a directory of pictures of good parts")
     recipe = IrRecipe(
-        backbone=backbone.value,
+        backbone=backbone,
         weights=weights,
         random_seed=random_weights,
         layers=tuple(name.strip() for name in layers.split(",") if name.strip()),
-        embedding=embedding.value,
+        embedding=embedding,
         neighbourhood=neighbourhood,
         geometry=parse_geometry(input_size, resize, crop),
-        precision=precision.value,
+        precision=precision,
     )
     pictures = [] if calibration is None else list_pictures(calibration)
     ir = make_ir(recipe, out, calibration=pictures, tolerance=tolerance, overwrite=replace, report=say)
@@ -155,75 +114,38 @@ def quantize_command(
 
 
 @app.command("teach")
+@options_of(TeachOptions, TEACH)
 def teach_command(
+    chosen: Mapping[str, Any],
     *,
-    ir: IrOption,
-    images: Annotated[Path, typer.Option(help="Pictures of good parts.")],
-    out: Annotated[Path, typer.Option(help="Bundle directory to make.")],
-    name: Annotated[str, typer.Option(help="Recipe name in every verdict. Empty: the name of --out.")] = "",
-    coreset_ratio: RatioOption = 0.1,
-    coreset: CoresetOption = Coreset.GREEDY,
-    coreset_parts: PartsOption = 1,
-    false_reject_rate: RateOption = 0.01,
-    hold_out: HoldOutOption = None,
-    threshold: Annotated[Method, typer.Option(help="How the threshold is found.")] = Method.CONFORMAL,
-    sigmas: Annotated[float, typer.Option(help="mean_sigma: mean + sigmas · deviation of held-out parts.")] = 3.0,
-    defects: Annotated[Path | None, typer.Option(help="best_f1: pictures of defective parts.")] = None,
-    search: SearchOption = Search.FAST,
-    reweight_neighbours: NeighboursOption = 0,
-    region: Annotated[str | None, typer.Option(help="Region of interest: X,Y,WIDTH,HEIGHT in pixels.")] = None,
-    mask: Annotated[Path | None, typer.Option(help="Picture of the frame's size, white where to ignore.")] = None,
-    device: DeviceOption = "CPU",
-    arithmetic: ArithmeticOption = Arithmetic.F32,
     latency_budget_ms: Annotated[
         float | None,
         typer.Option(
             min=0.1,
+            max=600_000,
             help="Let 99 % of all frames take no longer on this machine: arithmetic, bank size (--coreset-ratio at the "
             "most) and search are then chosen by measuring, int8 among them if --ir is f32.",
+            rich_help_panel=_BUDGET,
         ),
     ] = None,
-    budget_report: Annotated[Path | None, typer.Option(help="Every setting that was tried, as JSON.")] = None,
-    seed: SeedOption = 0,
-    skip_bad: SkipOption = False,
-    independent: IndependentOption = False,
-    allow_random: RandomOption = False,
-    replace: ReplaceOption = False,
+    budget_report: Annotated[
+        Path | None, typer.Option(help="Every setting that was tried, as JSON.", rich_help_panel=_BUDGET)
+    ] = None,
 ) -> None:
     """Teach a product from pictures of good parts and write its bundle. Needs no torch."""
-    options = TeachOptions(
-        ir=ir,
-        images=images,
-        out=out,
-        name=name,
-        coreset_ratio=coreset_ratio,
-        coreset=coreset.value,
-        coreset_parts=coreset_parts,
-        hold_out=hold_out,
-        method=threshold.value,
-        false_reject_rate=false_reject_rate,
-        sigmas=sigmas,
-        defects=defects,
-        search=search.value,
-        reweight_neighbours=reweight_neighbours,
-        region=None if region is None else parse_box(region),
-        mask=mask,
-        device=device,
-        precision=arithmetic.value,
-        seed=seed,
-        skip_bad=skip_bad,
-        independent=independent,
-        allow_random=allow_random,
-        replace=replace,
-    )
+    options = TeachOptions(**chosen)
     if latency_budget_ms is None:
-        _say_bundle(teach(options), out)
+        _say_bundle(teach(options), options.out)
     else:
         fitted = fit(options, latency_budget_ms)
         print_alternatives(fitted.alternatives, fitted.chosen, latency_budget_ms)
         if budget_report is not None:
             write_alternatives(fitted, latency_budget_ms, budget_report)
-        _say_bundle(fitted.manifest, out)
+        _say_bundle(fitted.manifest, options.out)
+
+
+app.add_typer(cli_evaluate.app)
+app.command("experiment")(experiment)
 
 
 @app.callback(invoke_without_command=True)
@@ -266,18 +188,6 @@ def _geometry(height: int, width: int, resize_shorter: int | None) -> Geometry:
     if not (32 <= height <= 2048 and 32 <= width <= 2048):
         raise SettingsError(f"input of {width}×{height}: each side must lie between 32 and 2048")
     return Geometry(input_height=height, input_width=width, resize_shorter=resize_shorter)
-
-
-def parse_box(text: str) -> Box:
-    """`X,Y,WIDTH,HEIGHT` as a box.
-
-    Raises:
-        SettingsError: it is not four whole numbers, or has no area.
-    """
-    match = re.fullmatch(r"(\d+),(\d+),(\d+),(\d+)", text)
-    if match is None or int(match[3]) == 0 or int(match[4]) == 0:
-        raise SettingsError(f"--region {text}: expected X,Y,WIDTH,HEIGHT in whole pixels, such as 100,40,640,480")
-    return Box(*(int(number) for number in match.groups()))
 
 
 def main() -> None:

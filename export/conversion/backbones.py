@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.errors import ExportError
+from export.conversion.names import BACKBONES, EFFICIENTNET_LITE0
 
 LAYERS = ("layer1", "layer2", "layer3")
 STRIDES = (4, 8, 16)  # a layer's grid is the input size over its stride, rounded up
@@ -234,8 +235,6 @@ RESNETS: Mapping[str, ResNetShape] = {
     "wide_resnet50_2": ResNetShape(Bottleneck, (3, 4, 6), width_factor=2),
     "wide_resnet101_2": ResNetShape(Bottleneck, (3, 4, 23), width_factor=2),
 }
-EFFICIENTNET_LITE0 = "efficientnet_lite0"
-BACKBONES = (*RESNETS, EFFICIENTNET_LITE0)
 
 
 def build_backbone(name: str, layers: Sequence[str], input_size: tuple[int, int]) -> Backbone:

@@ -10,7 +10,6 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import openvino as ov
@@ -21,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import edge
-from edge.bundle.ir import DEFAULT_GEOMETRY, Geometry, IrDescription, Parity
+from edge.bundle.ir import DEFAULT_GEOMETRY, EmbeddingName, Geometry, IrDescription, Parity
 from edge.errors import ExportError
 from edge.records import Float32Array, UInt8Array
 from export.conversion.backbones import (
@@ -42,8 +41,6 @@ from export.conversion.weights import PUBLISHED, LoadedWeights, WeightsChoice, l
 POOLED_DIMENSION = 1024
 DRAWN_PICTURES = 4
 TOLERANCE = 1e-3
-
-EmbeddingName = Literal["concat", "pooled"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 
-from edge.bundle.ir import DEFAULT_GEOMETRY, Geometry, IrDescription
+from edge.bundle.ir import DEFAULT_GEOMETRY, EmbeddingName, Geometry, IrDescription, IrPrecision
 from edge.errors import ExportError
 from edge.files.pictures import read_picture
 from edge.inspection.preprocess import inspected_region, prepare
 from edge.records import UInt8Array
 from export.conversion.ir_files import refuse_existing
+from export.conversion.names import BackboneName
 
 PARITY_PICTURES = 4
 CALIBRATION_PICTURES = 300
@@ -29,14 +29,14 @@ CALIBRATION_PICTURES = 300
 class IrRecipe:
     """What makes an IR what it is."""
 
-    backbone: str = "wide_resnet50_2"
+    backbone: BackboneName = "wide_resnet50_2"
     weights: Path | None = None  # none: the published ones
     random_seed: int | None = None  # random weights instead
     layers: tuple[str, ...] = ("layer2", "layer3")
-    embedding: Literal["concat", "pooled"] = "concat"
+    embedding: EmbeddingName = "concat"
     neighbourhood: int = 3
     geometry: Geometry = DEFAULT_GEOMETRY
-    precision: Literal["f32", "int8"] = "f32"
+    precision: IrPrecision = "f32"
 
 
 def make_ir(

@@ -26,7 +26,8 @@ from edge.errors import ExportError
 from edge.files.names import shown
 from edge.files.places import default_cache_dir
 from edge.files.schema import hash_bytes
-from export.conversion.backbones import EFFICIENTNET_LITE0, random_state
+from export.conversion.backbones import random_state
+from export.conversion.names import EFFICIENTNET_LITE0
 from export.download import download
 
 

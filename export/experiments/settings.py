@@ -14,6 +14,7 @@ from edge.bundle.ir import Geometry
 from edge.errors import ExportError
 from edge.records import Search
 from export.conversion.make_ir import IrRecipe
+from export.conversion.names import BACKBONES, EFFICIENTNET_LITE0
 from export.datasets.category import GOOD, Category
 from export.teaching.teach import TeachOptions
 
@@ -52,21 +53,7 @@ PRECISIONS = (("f32", "f32"), ("f32", "bf16"), ("int8", "f32"), ("int8", "bf16")
 SEARCHES: tuple[Search, ...] = ("exact", "fast")
 
 
-BACKBONES = (
-    "efficientnet_lite0",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "wide_resnet50_2",
-    "wide_resnet101_2",
-)
-
-
 _UNTRAINED = "untrained"  # the last pretraining
-
-
-_PIP_WEIGHTS = "efficientnet_lite0"
 
 
 CategoryChange = Callable[[Category, int], Category]
@@ -128,7 +115,7 @@ def _weights_for(backbone: str, base: Base) -> dict[str, Any]:
         return {"weights": base.weights[backbone], "random_seed": None}
     if backbone == base.recipe.backbone:
         return {}
-    return {"weights": None, "random_seed": None if backbone == _PIP_WEIGHTS else 0}
+    return {"weights": None, "random_seed": None if backbone == EFFICIENTNET_LITE0 else 0}
 
 
 def _pretraining_settings(base: Base) -> tuple[Setting, ...]:

@@ -8,8 +8,6 @@ from torch.nn import functional
 
 from edge.errors import ExportError
 from export.conversion.backbones import (
-    BACKBONES,
-    EFFICIENTNET_LITE0,
     LAYERS,
     RESNETS,
     STRIDES,
@@ -20,6 +18,7 @@ from export.conversion.backbones import (
     normalisation,
     random_state,
 )
+from export.conversion.names import BACKBONES, EFFICIENTNET_LITE0
 from tests.places import SHARED
 
 RESNET18_FILE = SHARED / "weights" / "resnet18_imagenet_layers1-3.pth"
@@ -234,7 +233,7 @@ def test_random_weights_are_a_function_of_the_seed() -> None:
 
 
 def test_an_unknown_backbone_is_refused_naming_the_known() -> None:
-    with pytest.raises(ExportError, match=r"'resnet19' is not known: expected one of resnet18, .*lite0"):
+    with pytest.raises(ExportError, match=r"'resnet19' is not known: expected one of efficientnet_lite0, .*101_2"):
         build_backbone("resnet19", LAYERS, (64, 64))
 
 

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from edge.bundle.ir import MODEL_BIN, MODEL_XML, Geometry, read_ir_description
+from edge.bundle.ir import MODEL_BIN, MODEL_XML, EmbeddingName, Geometry, read_ir_description
 from edge.errors import ExportError
 from edge.files.schema import read_verified
 from edge.records import UInt8Array
-from export.conversion.backbones import BACKBONES, normalisation
+from export.conversion.backbones import normalisation
 from export.conversion.convert import (
     ConcatEmbedding,
     ConvertOptions,
-    EmbeddingName,
     PooledEmbedding,
     build_extractor,
     convert,
@@ -28,6 +27,7 @@ from export.conversion.convert import (
 )
 from export.conversion.drawn_pictures import draw_pictures
 from export.conversion.ir_files import load_model, run_model
+from export.conversion.names import BACKBONES
 from export.conversion.reference import make_reference
 from export.conversion.weights import WeightsChoice
 from tests.places import SHARED

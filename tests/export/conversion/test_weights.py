@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from edge.errors import ExportError
-from export.conversion.backbones import EFFICIENTNET_LITE0, LAYERS, build_backbone
+from export.conversion.backbones import LAYERS, build_backbone
+from export.conversion.names import EFFICIENTNET_LITE0
 from export.conversion.weights import (
     LITE0_SHA256,
     TORCHVISION_FILES,
