@@ -26,7 +26,6 @@ from edge.delivery.outbox.rows import (
     Row,
     RowDamagedError,
     from_values,
-    hash_payload,
     key_values,
     make_row,
     read_key,
@@ -43,7 +42,6 @@ _ROW = f"id, {COLUMNS}, seal"
 _DEAD = f"id, {COLUMNS}, reason_code, buried_at, seal"
 _NEWEST_VERDICT = "SELECT id FROM messages WHERE kind = 'verdict' ORDER BY id DESC LIMIT 1"
 _HIGHEST_SANE_ROW = 2**62
-_READ_AT_ONCE = 500  # rows, when all are read
 _SETTINGS = (
     "locking_mode = EXCLUSIVE",
     "journal_mode = WAL",
@@ -53,6 +51,18 @@ _SETTINGS = (
     "mmap_size = 0",  # an I/O error in mapped memory ends the process
     "trusted_schema = OFF",
 )
+
+
+class Table(Enum):
+    """Where rows are."""
+
+    MESSAGES = "messages"
+    DEAD_LETTERS = "dead_letters"
+
+    @property
+    def columns(self) -> str:
+        """Of a whole row."""
+        return _ROW if self is Table.MESSAGES else _DEAD
 
 
 class Evictable(Enum):
@@ -251,17 +261,55 @@ class Database:
         self.state = replace(self.state, **{counter: getattr(self.state, counter) + len(victims)})
         return _files(victims)
 
+    def seal(self, table: Table, seals: Sequence[tuple[bytes, int]]) -> None:
+        """Give rows (seal, id) the seals that they never had."""
+        self._connection.executemany(f"UPDATE {table.value} SET seal = ? WHERE id = ?", seals)
+
+    def replace_by_remains(self, table: Table, damaged: Damaged, now_s: float) -> int:
+        """What is left of a damaged row becomes a dead letter; its number. A verdict gets its tombstone."""
+        (values,) = self.rows(table, damaged.row_id - 1, 1)
+        self._connection.execute(f"DELETE FROM {table.value} WHERE id = ?", (damaged.row_id,))
+        # Under a new number: its own may be damaged, too, and belong to another one.
+        number = self.state.last_row_id + 1
+        self.state = replace(self.state, last_row_id=number)
+        self._store_dead(make_row(number, remains_of(values, damaged.key), ""), DAMAGED, now_s)
+        if table is Table.MESSAGES and damaged.key is not None and damaged.key.kind is Kind.VERDICT:
+            self.tombstones.add([(damaged.key.epoch, damaged.key.seq)], GivenUp.DAMAGED)
+        return number
+
+    def end_unsealed(self) -> None:
+        """From here on every row has a seal."""
+        self.state = replace(self.state, unsealed_to=0)
+
     # Reading.
+
+    def count(self) -> None:
+        """Let `totals` be what the tables hold."""
+        sums = "coalesce(sum(kind = 'verdict'), 0), coalesce(sum(kind = 'crop'), 0), count(*), coalesce(sum(size), 0)"
+        ((verdicts, crops, rows, size),) = self._read(f"SELECT {sums} FROM messages")
+        ((dead, dead_size),) = self._read("SELECT count(*), coalesce(sum(size), 0) FROM dead_letters")
+        self.totals = Totals(verdicts, crops, rows - verdicts - crops, dead, int(size + dead_size))
 
     def pending(self, after: int, before: int, limit: int) -> list[Row | Damaged]:
         """Messages in order of arrival."""
         statement = f"SELECT {_ROW} FROM messages WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
-        return [self._row_or_damaged(values) for values in self._read(statement, (after, before, limit))]
+        return [self.understand(values) for values in self._read(statement, (after, before, limit))]
 
     def dead_letters(self, after: int, limit: int) -> list[Dead | Damaged]:
         """Dead letters in order of arrival."""
         statement = f"SELECT {_DEAD} FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?"
         return [self._dead_or_damaged(values) for values in self._read(statement, (after, limit))]
+
+    def rows(self, table: Table, after: int, limit: int) -> list[tuple[Any, ...]]:
+        """As they are stored: (id, *COLUMNS, …, seal) in order."""
+        return self._read(f"SELECT {table.columns} FROM {table.value} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+
+    def understand(self, values: Sequence[Any]) -> Row | Damaged:
+        """What a stored row says."""
+        try:
+            return self._row(values)
+        except RowDamagedError:
+            return self._damaged(values)
 
     def oldest_s(self) -> float | None:
         """When the oldest message was committed."""
@@ -285,68 +333,7 @@ class Database:
         """
         return int(self._read(f"PRAGMA wal_checkpoint({mode})")[0][1])
 
-    # Damage.
-
-    def weed(self, read_file: Callable[[str], bytes | None], now_s: float) -> list[str]:
-        """Read everything, set aside what is damaged, seal what has no seal yet; the names of what was set aside.
-
-        Raises:
-            sqlite3.Error: the disk refuses.
-        """
-        damaged = [*self._weed("messages", _ROW, read_file), *self._weed("dead_letters", _DEAD, read_file)]
-        with self.transaction():
-            self.state = replace(self.state, unsealed_to=0)
-            names = [self._set_aside(found, now_s) for found in damaged]
-            names += [f"tombstone {number}" for number in self.tombstones.delete_damaged()]
-        self.totals = self._count()
-        return names
-
-    def set_aside(self, damaged: Damaged, now_s: float) -> str:
-        """Within a transaction: what is left of a message goes to the dead letters; its name.
-
-        A verdict gets its tombstone.
-        """
-        name = self._set_aside(("messages", damaged), now_s)
-        self.totals = self._count()
-        return name
-
-    def _weed(
-        self, table: str, columns: str, read_file: Callable[[str], bytes | None]
-    ) -> Iterator[tuple[str, Damaged]]:
-        after = 0
-        statement = f"SELECT {columns} FROM {table} WHERE id > ? ORDER BY id LIMIT {_READ_AT_ONCE}"
-        while found := self._read(statement, (after,)):
-            after = found[-1][0]
-            rows = {values[0]: self._row_or_damaged(values) for values in found}
-            yield from ((table, row) for row in rows.values() if isinstance(row, Damaged))
-            unsealed = [values for values in found if values[-1] is None and isinstance(rows[values[0]], Row)]
-            self._seal(table, [self._sealed(values, read_file) for values in unsealed])
-
-    def _sealed(self, values: Sequence[Any], read_file: Callable[[str], bytes | None]) -> tuple[bytes, int]:
-        row = self._row(values)
-        if row.file:
-            row = replace(row, payload_hash=hash_payload(read_file(row.file) or b""))
-        more = values[len(COLUMNS.split(",")) + 1 : -1]
-        return to_values(row, *more)[-1], row.entry.row_id
-
-    def _seal(self, table: str, seals: Sequence[tuple[bytes, int]]) -> None:
-        if seals:
-            with self.transaction():
-                self._connection.executemany(f"UPDATE {table} SET seal = ? WHERE id = ?", seals)
-
-    def _set_aside(self, found: tuple[str, Damaged], now_s: float) -> str:
-        table, damaged = found
-        values = self._one(table, damaged.row_id)
-        if values is None:
-            return damaged.name
-        entry = remains_of(values, damaged.key)
-        self._connection.execute(f"DELETE FROM {table} WHERE id = ?", (damaged.row_id,))
-        # Under a new number: its own may be damaged, too, and belong to another one.
-        self.state = replace(self.state, last_row_id=self.state.last_row_id + 1)
-        self._store_dead(make_row(self.state.last_row_id, entry, ""), DAMAGED, now_s)
-        if table == "messages" and damaged.key is not None and damaged.key.kind is Kind.VERDICT:
-            self.tombstones.add([(damaged.key.epoch, damaged.key.seq)], GivenUp.DAMAGED)
-        return f"{damaged.name}, now dead letter {self.state.last_row_id}"
+    # Below.
 
     def _upgrade(self) -> None:
         """Tables of the first version; its verdicts among the dead letters have no tombstones yet."""
@@ -360,8 +347,6 @@ class Database:
         old = State(*self._read(f"SELECT {names} FROM state")[0])
         write_state(self._connection, replace(old, last_row_id=last, unsealed_to=last))
         self._connection.execute("COMMIT")
-
-    # Below.
 
     def _store(self, row: Row) -> int:
         marks = ", ".join("?" * len(_ROW.split(",")))
@@ -385,12 +370,6 @@ class Database:
 
     def _dead(self, values: Sequence[Any]) -> Dead:
         return Dead(self._row(values), int(values[-3]), float(values[-2]))
-
-    def _row_or_damaged(self, values: Sequence[Any]) -> Row | Damaged:
-        try:
-            return self._row(values)
-        except RowDamagedError:
-            return self._damaged(values)
 
     def _dead_or_damaged(self, values: Sequence[Any]) -> Dead | Damaged:
         try:
@@ -417,12 +396,6 @@ class Database:
 
     def _newest_id(self, table: str) -> int:
         return int(self._read(f"SELECT coalesce(max(id), 0) FROM {table}")[0][0])
-
-    def _count(self) -> Totals:
-        sums = "coalesce(sum(kind = 'verdict'), 0), coalesce(sum(kind = 'crop'), 0), count(*), coalesce(sum(size), 0)"
-        ((verdicts, crops, rows, size),) = self._read(f"SELECT {sums} FROM messages")
-        ((dead, dead_size),) = self._read("SELECT count(*), coalesce(sum(size), 0) FROM dead_letters")
-        return Totals(verdicts, crops, rows - verdicts - crops, dead, int(size + dead_size))
 
     def _oldest(self, statement: str, limit: int, rows: int, size: int) -> list[Key]:
         """Victims, read one by one until they are `rows` rows and `size` bytes."""

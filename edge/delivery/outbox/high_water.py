@@ -11,7 +11,7 @@ import logging
 import os
 import zlib
 from contextlib import suppress
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from edge.delivery.outbox.schema import DamagedError
@@ -95,5 +95,5 @@ class HighWater:
 
 
 def _encode(mark: Mark) -> bytes:
-    numbers = " ".join(map(str, astuple(mark))).encode("ascii")
+    numbers = f"{mark.epoch} {mark.seq} {mark.commits} {mark.last_epoch}".encode("ascii")
     return b"%s %08x" % (numbers, zlib.crc32(numbers)) + b" " * (_SIZE - len(numbers) - 10) + b"\n"

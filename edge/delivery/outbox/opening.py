@@ -22,6 +22,7 @@ from edge.delivery.outbox.records import GivenUp, How, Opening
 from edge.delivery.outbox.schema import SUFFIXES, DamagedError, check_magic, create_database
 from edge.delivery.outbox.state import State
 from edge.delivery.outbox.wal import read_commits
+from edge.delivery.outbox.weeding import weed
 
 _PAGE = 4096  # bytes; SQLite's default
 _USUAL_LOG = 1000  # pages; SQLite's default
@@ -150,7 +151,7 @@ class OutboxDirectory:
         return mark, ""
 
     def _resume(self, database: Database, remembered: State | None, mark: Mark | None, reason: str) -> Opening:
-        damaged = database.weed(self.crops.read, self._clock())
+        damaged = weed(database, self.crops.read, self._clock())
         if reason:
             self._restart(database, remembered, mark)
         self._set_apart(database.state)

@@ -26,6 +26,8 @@ KEY_COLUMNS = "id, kind, epoch, seq, size, file, seal"
 _PAYLOAD = 5  # its place in (id, *COLUMNS)
 _HASH_BYTES = 16
 _KEY_BYTES = 8
+# Whatever SQLite may give can be told apart: JSON has all of it but bytes, which are in no sealed column.
+_encode = json.JSONEncoder(default=repr).encode
 _LONGEST_SHOWN = 1000  # characters of a damaged column
 
 
@@ -171,9 +173,7 @@ def _seal(values: Values, payload_hash: bytes) -> bytes:
 
 
 def _hash(values: Values, size: int) -> bytes:
-    # Whatever SQLite may give can be told apart: JSON has all of it but bytes, which are in no sealed column.
-    text = json.dumps(values, default=repr)
-    return hashlib.blake2b(text.encode("ascii"), digest_size=size).digest()
+    return hashlib.blake2b(_encode(values).encode("ascii"), digest_size=size).digest()
 
 
 def _parse(content: Values, payload_hash: bytes) -> Row:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 
 from edge.delivery.outbox.rows import seal_numbers
 
@@ -24,6 +25,7 @@ class State:
 
 
 _NAMES = tuple(field.name for field in fields(State))
+_values = attrgetter(*_NAMES)
 
 
 def insert_state(connection: sqlite3.Connection, state: State) -> None:
@@ -47,5 +49,5 @@ def read_state(connection: sqlite3.Connection) -> State | None:
 
 
 def _sealed(state: State) -> tuple[object, ...]:
-    values = astuple(state)
+    values = _values(state)
     return (*values, seal_numbers(*values))

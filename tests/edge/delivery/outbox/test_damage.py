@@ -186,14 +186,14 @@ def test_a_row_that_changes_while_the_outbox_is_open_is_set_aside_when_it_is_met
     with Outbox.open(directory, ROOMY) as outbox:
         for _ in range(3):
             outbox.append(Maker())
-        outbox._database._connection.execute("UPDATE messages SET payload = x'00' WHERE id = 2")
+        outbox.store.database._connection.execute("UPDATE messages SET payload = x'00' WHERE id = 2")
         assert [entry.seq for entry in outbox.pending()] == [1, 3]
         assert "row 2 (verdict" in outbox.damage
-        outbox._database._connection.execute("UPDATE messages SET kind = 'x' WHERE id = 3")
+        outbox.store.database._connection.execute("UPDATE messages SET kind = 'x' WHERE id = 3")
         assert outbox.settle([1, 3]) == 1
         assert "row 3" in outbox.damage
         assert outbox.pending() == ()
-        outbox._database._connection.execute("UPDATE dead_letters SET reason_code = 0")
+        outbox.store.database._connection.execute("UPDATE dead_letters SET reason_code = 0")
         assert [dead.reason_code for dead in outbox.dead_letters()] == [DAMAGED] * 2
 
 

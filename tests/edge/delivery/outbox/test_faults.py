@@ -489,7 +489,7 @@ def test_a_simulated_power_cut_in_mid_checkpoint_keeps_everything(tmp_path: Path
         outbox.settle([entry.row_id for entry in outbox.pending(limit=50)])
         # The log is flushed before the database is written: it is whole whatever the database is.
         before = copy_of_running(directory / "outbox", directory / "before")
-        outbox._database.checkpoint("PASSIVE")
+        outbox.store.database.checkpoint("PASSIVE")
         database = (directory / "outbox" / "outbox.db").read_bytes()
         for number in range(30):
             cut = shutil.copytree(before, directory / f"cut-{number}")

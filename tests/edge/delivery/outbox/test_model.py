@@ -179,7 +179,7 @@ def compare(outbox: Outbox, model: Model, directory: Path) -> None:
     files = sum(row.kind is Kind.CROP for row in [*model.waiting, *model.dead])
     assert len(crop_files(directory)) == files
     # Read beside the outbox: asking it would mark the ranges as being published.
-    rows = outbox._database._connection.execute("SELECT first_seq, last_seq FROM tombstones").fetchall()
+    rows = outbox.store.database._connection.execute("SELECT first_seq, last_seq FROM tombstones").fetchall()
     assert {seq for first, last in rows for seq in range(first, last + 1)} == model.lost
 
 

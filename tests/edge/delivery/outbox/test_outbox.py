@@ -420,7 +420,7 @@ def test_descriptors_are_returned(directory: Path) -> None:
 
 def test_a_commit_is_one_flush_in_a_write_ahead_log(directory: Path) -> None:
     with Outbox.open(directory, ROOMY) as outbox:
-        connection = outbox._database._connection
+        connection = outbox.store.database._connection
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         outbox.append(Maker())
@@ -433,7 +433,7 @@ def test_a_commit_is_one_flush_in_a_write_ahead_log(directory: Path) -> None:
 def test_the_queue_is_walked_without_reading_what_lies_before(directory: Path) -> None:
     with Outbox.open(directory, ROOMY) as outbox:
         outbox.append(Maker())
-        connection = outbox._database._connection
+        connection = outbox.store.database._connection
         statements: list[str] = []
         connection.set_trace_callback(statements.append)
         outbox.pending(after=5)
