@@ -167,6 +167,7 @@ def severities() -> dict[str, str]:
         outbox_refuses=False,
         outbox_damage="",
         recipe_left="",
+        publisher_trouble="",
     )
     alarms = Alarms(AlarmSettings())
     changes = [*alarms.look(fine, 0.0, 0.0), *alarms.look(fine, 1.0, 1.0)]

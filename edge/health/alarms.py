@@ -26,6 +26,7 @@ class AlarmCode(StrEnum):
     CLOCK_UNSYNCHRONISED = "clock_unsynchronised"
     SOURCE_AWAY = "source_away"
     RECIPE_LEFT = "recipe_left"
+    PUBLISHER_AWAY = "publisher_away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Conditions:
     source_away: bool | None = None
     clock_synchronised: bool | None = None
     connected: bool | None = None
+    broker_trouble: str = ""  # why not, for people
+    publisher_trouble: str | None = None  # of those who hear of verdicts beside the broker; "": all is well
     waiting: int | None = None  # messages that wait for the broker
     evicted: int | None = None  # so far: whatever gave way before it was delivered
     refused: int | None = None  # so far: messages that the broker refused for good
@@ -102,12 +105,15 @@ class Alarms:
             AlarmCode.DEAD_LETTERS: self._refused.has_grown(conditions.refused),
             AlarmCode.DISK_LOW: conditions.disk_low,
             AlarmCode.MEMORY_ONLY: conditions.outbox_refuses,
-            AlarmCode.OUTBOX_CORRUPT: None if conditions.outbox_damage is None else bool(conditions.outbox_damage),
+            AlarmCode.OUTBOX_CORRUPT: _is_said(conditions.outbox_damage),
             AlarmCode.CLOCK_UNSYNCHRONISED: _not(conditions.clock_synchronised),
             AlarmCode.SOURCE_AWAY: conditions.source_away,
-            AlarmCode.RECIPE_LEFT: None if conditions.recipe_left is None else bool(conditions.recipe_left),
+            AlarmCode.RECIPE_LEFT: _is_said(conditions.recipe_left),
+            AlarmCode.PUBLISHER_AWAY: _is_said(conditions.publisher_trouble),
         }
         details = {
+            AlarmCode.BROKER_AWAY: conditions.broker_trouble,
+            AlarmCode.PUBLISHER_AWAY: conditions.publisher_trouble or "",
             AlarmCode.BACKLOG_GROWING: f"{conditions.waiting} messages",
             AlarmCode.EVICTING: f"{conditions.evicted} in all",
             AlarmCode.DEAD_LETTERS: f"{conditions.refused} in all",
@@ -231,7 +237,17 @@ def _rules(settings: AlarmSettings) -> dict[AlarmCode, Rule]:
             "since the start parts are inspected by another recipe than before",
             "the recipe is the one that was asked for",
         ),
+        AlarmCode.PUBLISHER_AWAY: Rule(
+            warning,
+            "verdicts do not reach everybody who should hear of them",
+            "everybody hears of verdicts",
+            raise_after_s=settings.broker_away_s,
+        ),
     }
+
+
+def _is_said(text: str | None) -> bool | None:
+    return None if text is None else bool(text)
 
 
 def _not(value: bool | None) -> bool | None:

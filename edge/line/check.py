@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from edge.bundle.bundle import read_bundle
-from edge.delivery.delivery import outbox_directory
+from edge.delivery.opening import outbox_directory
 from edge.errors import OutboxError, PatchlineError, SettingsError
 from edge.line.first_recipe import choose_first
 from edge.line.service import last_recipe, open_recipes, station_topics

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from edge import __version__
 from edge.bundle.bundle import read_manifest
-from edge.delivery.delivery import Delivery, open_delivery, outbox_directory
+from edge.delivery.delivery import Delivery
+from edge.delivery.opening import open_delivery, outbox_directory
 from edge.engine.threads import use_one_blas_thread
 from edge.errors import DeliveryError
 from edge.files.masks import read_mask

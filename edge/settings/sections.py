@@ -11,7 +11,6 @@ from edge.records import Mode, PrecisionWish, SearchWish
 from edge.settings.paths import CredentialPath, DirectoryPath, FilePath, PicturesPath
 from edge.settings.values import (
     LARGEST_SIDE,
-    MQTT_CHARACTERS,
     MQTT_SECONDS,
     RESPONSE_PREFIX,
     YEAR_S,
@@ -188,7 +187,7 @@ class MqttSettings(Section):
     """1883, or 8883 with TLS."""
     client_id: Text = Field(default="", max_length=64)
     """Empty: `patchline-<site>-<line>-<station>`."""
-    user: Text | None = Field(default=None, max_length=MQTT_CHARACTERS)
+    user: Text | None = None
     """User name."""
     password_file: CredentialPath | None = None
     """File with the password on its first line, which not everybody may read; `%d/mqtt-password` under systemd."""

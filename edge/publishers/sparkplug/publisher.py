@@ -14,6 +14,7 @@ from typing import Self
 
 from edge import __version__
 from edge.protocol.messages import verdict_payload
+from edge.publishers.base import Numbered
 from edge.publishers.mqtt.credentials import read_password, tls_context
 from edge.publishers.mqtt.reconnect import ConnectionThread
 from edge.publishers.sparkplug.schema import payload_class
@@ -30,11 +31,13 @@ BDSEQ_FILE = "sparkplug-bdseq"
 
 
 class SparkplugPublisher:
-    """Publishes for one station as one edge node with one device.
+    """Publishes for one station as one edge node with one device; see `base.Publisher`.
 
     Connects in the background from `start` on and keeps trying for ever. The other methods may be called from any
     thread, before `start` too.
     """
+
+    name = "sparkplug"
 
     def __init__(
         self,
@@ -98,7 +101,11 @@ class SparkplugPublisher:
         """Begin to connect."""
         self._thread.start(self._speaker)
 
-    def publish(self, verdict: Verdict, epoch: int, seq: int, is_backlog: bool = False) -> bool:
+    def publish(self, numbered: Numbered, timeout_s: float = 0.0) -> bool:  # noqa: ARG002 — takes at once or not
+        """Take a verdict; at once, whatever the network does. False: `settings.capacity` are kept already."""
+        return self.take(numbered.verdict, numbered.epoch, numbered.seq)
+
+    def take(self, verdict: Verdict, epoch: int, seq: int, is_backlog: bool = False) -> bool:
         """Take `verdict`; at once, whatever the network does. False: `settings.capacity` are kept already.
 
         Args:
@@ -114,16 +121,11 @@ class SparkplugPublisher:
         self._thread.wakeup.send()
         return taken
 
-    def publish_health(self, values: Mapping[str, Scalar]) -> None:
-        """Publish what changed of `values`, the flat keys of `/health`."""
+    def publish_health(self, values: Mapping[str, Scalar], *, source_present: bool = True) -> None:
+        """Publish what changed of `values`, the flat keys of `/health`, and whether the camera is there."""
         with self._changed:
             self._session.note_health(values, now())
-        self._thread.wakeup.send()
-
-    def set_device(self, *, present: bool) -> None:
-        """Tell the hosts that the camera is away, or has come back."""
-        with self._changed:
-            self._session.set_device(present=present)
+            self._session.set_device(present=source_present)
         self._thread.wakeup.send()
 
     def report(self) -> dict[str, int]:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
+from io import TextIOWrapper
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from benchmarks.rig.brokers import PATIENCE_S, Mosquitto, Subscriber, wait_until
 from demo.broker import free_port
-from edge.delivery.delivery import Delivery, open_delivery, outbox_directory
+from edge.delivery.delivery import Delivery
+from edge.delivery.opening import open_delivery, outbox_directory
 from edge.delivery.outbox.outbox import Outbox
 from edge.delivery.outbox.records import OutboxLimits
 from edge.health.alarms import AlarmChange, AlarmCode, Alarms
@@ -82,6 +87,7 @@ def test_a_verdict_is_on_disk_before_anybody_hears_of_it(
 ) -> None:
     with delivering(free_port(), tmp_path / "o", (PublisherKind.MQTT, PublisherKind.JSON_LINES)) as delivery:
         deliver(delivery, 0, 1)
+        wait_until(lambda: delivery.report()["jsonl_written"] == 2, "both lines are written")
         printed = capfdbinary.readouterr().out.splitlines()
     with Outbox.open(tmp_path / "o", OutboxLimits(min_free_bytes=0, ballast_bytes=0)) as outbox:
         stored = [entry.message.payload for entry in outbox.pending() if entry.message.topic == TOPICS.verdict]
@@ -159,6 +165,85 @@ def test_messages_that_the_broker_never_answered_are_admitted(start_mosquitto: S
         broker.thaw()
 
 
+# One publisher never waits for another.
+
+
+@contextmanager
+def standard_output(stream: IO[bytes]) -> Iterator[None]:
+    """`stream` for a while."""
+    text = TextIOWrapper(stream)
+    try:
+        with redirect_stdout(text):
+            yield
+    finally:
+        text.detach()
+
+
+def test_lines_whose_reader_stands_still_are_missed_and_the_broker_has_every_verdict(
+    start_mosquitto: StartMosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    count = 1200  # more than the pipe and the publisher hold
+    broker = start_mosquitto()
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    publish = (PublisherKind.MQTT, PublisherKind.JSON_LINES)
+    with (
+        os.fdopen(reader),
+        os.fdopen(writer, "wb") as stream,
+        standard_output(stream),
+        Subscriber(broker, "+/+/+/+/verdict") as subscriber,
+        delivering(broker.port, tmp_path / "o", publish, enabled=False) as delivery,
+    ):
+        connected(delivery)
+        deliver(delivery, *range(count))
+        assert delivery.finish(PATIENCE_S) == 0
+
+        assert frames(subscriber.wait_for(count, "/verdict")) == list(range(count))
+        assert int(delivery.report()["jsonl_missed"]) > 100
+        assert "jsonl: the reader of standard output stands still" in str(delivery.conditions().publisher_trouble)
+    assert caplog.text.count("jsonl takes no verdicts, the others do") == 1
+
+
+def test_lines_whose_reader_has_gone_end_nothing_else(
+    start_mosquitto: StartMosquitto, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = start_mosquitto()
+    reader, writer = os.pipe()
+    os.close(reader)
+    publish = (PublisherKind.MQTT, PublisherKind.JSON_LINES)
+    with (
+        os.fdopen(writer, "wb", buffering=0) as stream,
+        standard_output(stream),
+        Subscriber(broker) as subscriber,
+        delivering(broker.port, tmp_path / "o", publish) as delivery,
+    ):
+        deliver(delivery, 0)
+        wait_until(lambda: bool(delivery.conditions().publisher_trouble), "it is noticed")
+        deliver(delivery, 1, 2)
+
+        assert frames(subscriber.wait_for(3, "/verdict")) == [0, 1, 2]
+        assert delivery.without_progress(60.0) == ()
+    assert caplog.text.count("the reader of standard output has gone") == 1
+
+
+def test_where_there_are_lines_alone_what_the_reader_does_not_take_stays_with_the_caller(tmp_path: Path) -> None:
+    reader, writer = os.pipe()
+    fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+    with (
+        os.fdopen(reader, "rb"),
+        os.fdopen(writer, "wb") as stream,
+        standard_output(stream),
+        delivering(free_port(), tmp_path / "o", (PublisherKind.JSON_LINES,)) as delivery,
+    ):
+        taken = 0
+        while delivery.deliver(verdict(taken), 0):
+            taken += 1
+
+        written = int(delivery.report()["jsonl_written"])
+        assert delivery.finish(0.1) == taken - written > 0
+        assert not (tmp_path / "o").exists()
+
+
 # With a disk that refuses.
 
 
@@ -214,6 +299,39 @@ def test_while_the_disk_refuses_verdicts_go_directly_in_an_epoch_of_their_own(
 
 
 # Alarms.
+
+
+def test_a_broker_that_refuses_us_is_an_alarm_that_says_why(start_mosquitto: StartMosquitto, tmp_path: Path) -> None:
+    (tmp_path / "users").write_text("")
+    broker = start_mosquitto(f"password_file {tmp_path / 'users'}", listener="allow_anonymous false")
+    alarms = Alarms(AlarmSettings(broker_away_s=0))
+    with delivering(broker.port, tmp_path / "o") as delivery:
+        wait_until(lambda: "refuses us" in delivery.conditions().broker_trouble, "the broker's answer is known")
+        changes = alarms.look(delivery.conditions(), 0.0, 0.0)
+
+    (raised,) = [found for found in changes if found.active]
+    assert raised.code is AlarmCode.BROKER_AWAY
+    assert "Not authorized (0x87); check the user, its password and the client id" in raised.text
+
+
+def test_hosts_that_are_away_are_an_alarm_though_the_broker_is_there(
+    start_mosquitto: StartMosquitto, tmp_path: Path
+) -> None:
+    broker = start_mosquitto()
+    settings = Settings(
+        mqtt={"port": broker.port, "keepalive_s": 5},
+        sparkplug={"enabled": True, "mqtt": {"port": free_port()}},
+        outbox={"directory": tmp_path / "o", "min_free_bytes": 0, "ballast_bytes": 0},
+    )
+    alarms = Alarms(AlarmSettings(broker_away_s=0))
+    with open_delivery(settings, TOPICS, Statistics()) as delivery:
+        connected(delivery)
+        wait_until(lambda: "refused" in str(delivery.conditions().publisher_trouble), "nobody answers")
+        changes = alarms.look(delivery.conditions(), 0.0, 0.0)
+
+    (raised,) = [found for found in changes if found.active]
+    assert raised.code is AlarmCode.PUBLISHER_AWAY
+    assert "sparkplug: cannot connect: Connection refused" in raised.text
 
 
 def change(code: AlarmCode, *, active: bool) -> AlarmChange:

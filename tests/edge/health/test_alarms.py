@@ -23,6 +23,7 @@ WELL = Conditions(
     outbox_refuses=False,
     outbox_damage="",
     recipe_left="",
+    publisher_trouble="",
 )
 WALL_S = 1_700_000_000.0
 
@@ -76,6 +77,7 @@ def test_what_is_wrong_at_the_first_look_is_raised_once() -> None:
         (AlarmCode.CLOCK_UNSYNCHRONISED, but(clock_synchronised=False)),
         (AlarmCode.SOURCE_AWAY, but(source_away=True)),
         (AlarmCode.RECIPE_LEFT, but(recipe_left="disc")),
+        (AlarmCode.PUBLISHER_AWAY, but(publisher_trouble="jsonl: its reader stands still")),
     ],
 )
 def test_a_lasting_condition_is_raised_once_and_over_once(code: AlarmCode, wrong: Conditions) -> None:

@@ -63,7 +63,7 @@ def test_tck_id_message_flow_device_birth_publish_nbirth_wait(start_mosquitto: S
     broker = start_mosquitto()
     with Host(broker) as host, made(broker) as publisher:
         is_born(publisher)
-        publisher.publish(verdict(1), 7, 1)
+        publisher.take(verdict(1), 7, 1)
         [data] = host.wait_for("DDATA")
         assert [(one.topic, one.payload.seq) for one in host.heard("NBIRTH", "DBIRTH", "DDATA")] == [
             ("spBv1.0/plant/NBIRTH/line3-camera2", 0),
@@ -91,15 +91,15 @@ def test_tck_id_payloads_ddata_qos(start_mosquitto: StartMosquitto) -> None:
         publisher.publish_health({"fps": 1.0})
         host.wait_for("NBIRTH", 2)
         publisher.publish_health({"fps": 2.0})
-        publisher.publish(verdict(1), 7, 1)
+        publisher.take(verdict(1), 7, 1)
         host.wait_for("NDATA")
         host.wait_for("DDATA")
-        publisher.set_device(present=False)
+        publisher.publish_health({}, source_present=False)
         host.wait_for("DDEATH")
         for kind in ("NBIRTH", "DBIRTH", "NDATA", "DDATA", "DDEATH"):
             assert {(one.qos, one.retain) for one in host.heard(kind)} == {(0, False)}, kind
         with Host(broker, "late") as late:
-            publisher.set_device(present=True)
+            publisher.publish_health({}, source_present=True)
             late.wait_for("DBIRTH")
             assert [one.kind for one in late.heard("NBIRTH", "DBIRTH", "NDATA", "DDATA", "DDEATH")] == ["DBIRTH"]
 
@@ -118,7 +118,7 @@ def test_tck_id_message_flow_edge_node_birth_publish_will_message(start_mosquitt
         assert [birth.values["bdSeq"] for birth in births] == [0, 1]
         assert [birth.payload.seq for birth in births] == [0, 0]
         with Host(broker, "late") as late:
-            publisher.publish(verdict(1), 7, 1)
+            publisher.take(verdict(1), 7, 1)
             late.wait_for("DDATA")
             assert late.heard("NDEATH") == []  # not retained
 
@@ -150,7 +150,7 @@ def test_tck_id_operational_behavior_data_commands_rebirth_action_2(start_mosqui
         host.wait_for("DBIRTH")
         host.say(NCMD, rebirth_request())
         host.wait_for("DBIRTH", 2)
-        publisher.publish(verdict(1), 7, 1)
+        publisher.take(verdict(1), 7, 1)
         host.wait_for("DDATA")
         messages = host.heard("NBIRTH", "DBIRTH", "DDATA")
         assert [one.kind for one in messages] == ["NBIRTH", "DBIRTH", "NBIRTH", "DBIRTH", "DDATA"]
@@ -166,7 +166,7 @@ def test_tck_id_payloads_ndeath_will_message_publisher_disconnect_mqtt311(start_
         with made(broker) as publisher:
             is_born(publisher)
             for seq in range(1, 31):
-                assert publisher.publish(verdict(seq), 7, seq)
+                assert publisher.take(verdict(seq), 7, seq)
         host.wait_for("NDEATH")
         take_over(broker, "somebody-else")  # gives the broker time for a will, had it one
         host.say(NCMD, b"")
@@ -181,7 +181,7 @@ def test_tck_id_operational_behavior_edge_node_birth_sequence_wait(start_mosquit
     with Host(broker) as host, made(broker, primary_host=HOST_ID) as publisher:
         wait_until(lambda: CLIENT_ID in broker.log(), "the edge node is connected")
         for seq in (1, 2, 3):
-            assert publisher.publish(verdict(seq), 7, seq)
+            assert publisher.take(verdict(seq), 7, seq)
         host.announce(online=False, timestamp=10)
         host.announce(online=True, timestamp=9)  # older: a dead host's
         host.say("spBv1.0/STATE/other", b'{"online":true,"timestamp":11}')
@@ -204,7 +204,7 @@ def test_tck_id_operational_behavior_edge_node_termination_host_offline(start_mo
         [death] = host.wait_for("NDEATH")
         assert death.values == {"bdSeq": 0}
         wait_until(lambda: publisher.report()["sparkplug_reconnects"] == 1, "it connects again")
-        publisher.publish(verdict(1), 7, 1)
+        publisher.take(verdict(1), 7, 1)
         assert host.heard("DDATA") == []
         host.announce(online=True, timestamp=3)
         assert host.wait_for("NBIRTH", 2)[1].values["bdSeq"] == 1
@@ -216,10 +216,10 @@ def test_tck_id_operational_behavior_device_ddeath(start_mosquitto: StartMosquit
     broker = start_mosquitto()
     with Host(broker) as host, made(broker) as publisher:
         is_born(publisher)
-        publisher.set_device(present=False)
+        publisher.publish_health({}, source_present=False)
         host.wait_for("DDEATH")
-        publisher.publish(verdict(1), 7, 1)
-        publisher.set_device(present=True)
+        publisher.take(verdict(1), 7, 1)
+        publisher.publish_health({}, source_present=True)
         host.wait_for("DDATA")
         messages = host.heard("NBIRTH", "DBIRTH", "DDEATH", "DDATA")
         assert [one.kind for one in messages] == ["NBIRTH", "DBIRTH", "DDEATH", "DBIRTH", "DDATA"]
@@ -231,7 +231,7 @@ def test_tck_id_payloads_sequence_num_incrementing(start_mosquitto: StartMosquit
     with Host(broker) as host, made(broker) as publisher:
         is_born(publisher)
         for seq in range(1, 601):
-            assert publisher.publish(verdict(seq), 7, seq)
+            assert publisher.take(verdict(seq), 7, seq)
         host.wait_for("DDATA", 600)
         messages = host.heard("NBIRTH", "DBIRTH", "DDATA")
         assert [one.payload.seq for one in messages] == [index % 256 for index in range(602)]
@@ -243,20 +243,20 @@ def test_verdicts_lost_in_a_dead_broker_are_sent_again_as_history(start_mosquitt
     broker = start_mosquitto()
     with Host(broker) as host, made(broker) as publisher:
         is_born(publisher)
-        publisher.publish(verdict(1), 7, 1)
+        publisher.take(verdict(1), 7, 1)
         assert publisher.flush(PATIENCE_S)
         broker.freeze()
         for seq in range(2, 12):
-            publisher.publish(verdict(seq), 7, seq)
+            publisher.take(verdict(seq), 7, seq)
         wait_until(lambda: publisher.report()["sparkplug_sent"] == 11, "they are written")
         assert publisher.report()["sparkplug_kept"] == 10
-        publisher.set_device(present=False)  # until the host, too, is back
+        publisher.publish_health({}, source_present=False)  # until the host, too, is back
         again = host.reconnected()
         broker.kill()
         broker.start()
         wait_until(again, "the host subscribes again")
         assert host.heard("DDATA")[-1].values["seq"] == 1
-        publisher.set_device(present=True)
+        publisher.publish_health({}, source_present=True)
         verdicts = host.wait_for("DDATA", 11)
         assert [one.values["seq"] for one in verdicts] == list(range(1, 12))
         assert [one.historical for one in verdicts] == [{False}, *[{True}] * 10]
@@ -266,19 +266,19 @@ def test_verdicts_lost_in_a_dead_broker_are_sent_again_as_history(start_mosquitt
 def test_verdicts_beyond_the_capacity_are_refused_and_counted(start_mosquitto: StartMosquitto) -> None:
     broker = start_mosquitto()
     publisher = made(broker, capacity=10)
-    assert [publisher.publish(verdict(seq), 7, seq) for seq in range(12)] == [True] * 10 + [False] * 2
+    assert [publisher.take(verdict(seq), 7, seq) for seq in range(12)] == [True] * 10 + [False] * 2
     assert publisher.report()["sparkplug_refused"] == 2
     with Host(broker) as host, publisher:
         host.wait_for("DDATA", 10)
         assert publisher.flush(PATIENCE_S)
-        assert publisher.publish(verdict(12), 7, 12)
+        assert publisher.take(verdict(12), 7, 12)
 
 
 def test_a_verdict_of_the_backlog_is_history(start_mosquitto: StartMosquitto) -> None:
     broker = start_mosquitto()
     with Host(broker) as host, made(broker) as publisher:
         is_born(publisher)
-        publisher.publish(verdict(1), 7, 1, is_backlog=True)
+        publisher.take(verdict(1), 7, 1, is_backlog=True)
         assert host.wait_for("DDATA")[0].historical == {True}
 
 
@@ -317,7 +317,7 @@ def test_over_mutual_tls(start_mosquitto: StartMosquitto, certificates: Certific
     )
     with SparkplugPublisher(SparkplugSettings(enabled=True), mqtt, STATION) as publisher:
         is_born(publisher)
-        publisher.publish(verdict(1), 7, 1)
+        publisher.take(verdict(1), 7, 1)
         assert publisher.flush(PATIENCE_S)
 
 
@@ -335,7 +335,7 @@ def test_a_broker_of_another_authority_gets_no_verdict(
         caplog.at_level(logging.INFO, "patchline.sparkplug"),
         SparkplugPublisher(SparkplugSettings(enabled=True), mqtt, STATION) as publisher,
     ):
-        publisher.publish(verdict(1), 7, 1)
+        publisher.take(verdict(1), 7, 1)
         wait_until(lambda: "certificate is refused" in caplog.text, "the refusal is logged")
         assert publisher.report()["sparkplug_sent"] == 0
         assert publisher.report()["sparkplug_kept"] == 1
@@ -383,12 +383,12 @@ def test_a_wrong_password_is_logged_and_tried_again(
 
 def test_closing_without_a_broker_ends_at_once_and_says_what_is_left(caplog: pytest.LogCaptureFixture) -> None:
     publisher = SparkplugPublisher(SparkplugSettings(enabled=True), MqttSettings(port=1), STATION)
-    publisher.publish(verdict(1), 7, 1)
+    publisher.take(verdict(1), 7, 1)
     publisher.start()
     publisher.close()
     publisher.close()
     assert not publisher.alive
-    assert not publisher.publish(verdict(2), 7, 2)
+    assert not publisher.take(verdict(2), 7, 2)
     assert "closed with 1 verdicts that the broker does not have" in caplog.text
 
 
@@ -427,6 +427,6 @@ def test_a_no_result_says_its_reason(start_mosquitto: StartMosquitto) -> None:
     )
     with Host(broker) as host, made(broker) as publisher:
         is_born(publisher)
-        publisher.publish(late, 7, 1)
+        publisher.take(late, 7, 1)
         values = host.wait_for("DDATA")[0].values
         assert (values["verdict"], values["reason"], values["trigger_id"]) == ("NO_RESULT", "deadline_missed", "T-17")
