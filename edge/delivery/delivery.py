@@ -68,6 +68,11 @@ class Part(Protocol):
         """False: it has died."""
         ...
 
+    @property
+    def trouble(self) -> str:
+        """What is wrong now, for people; "": nothing."""
+        ...
+
     def report(self) -> Mapping[str, Scalar]:
         """Counters for `/health` and the log."""
         ...
@@ -210,9 +215,10 @@ class Delivery:
         return known if self._stored is None else self._stored.conditions(known)
 
     def _trouble_of_publishers(self) -> str | None:
-        if not self._publishers:
+        others = tuple(part for part in self._parts if part is not self._broker)
+        if not others:
             return None
-        return "; ".join(f"{one.name}: {one.trouble}" for one in self._publishers if one.trouble)
+        return "; ".join(f"{part.name}: {part.trouble}" for part in others if part.trouble)
 
     def without_progress(self, limit_s: float) -> tuple[str, ...]:
         """Names of its threads that are dead, or stuck for longer than `limit_s`."""

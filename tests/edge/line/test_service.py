@@ -326,25 +326,27 @@ def test_systemd_hears_ready_watchdog_and_stopping(bundle_dir: Path, tmp_path: P
             assert process.returncode == 0
 
 
-def test_the_watchdog_is_withheld_while_nothing_progresses(bundle_dir: Path, tmp_path: Path) -> None:
-    """Standard output is a pipe that nobody reads: publishing hangs, and systemd must hear of it by silence."""
+def test_a_reader_of_lines_that_stands_still_is_an_alarm_and_holds_up_nothing_else(
+    bundle_dir: Path, tmp_path: Path
+) -> None:
     config = write_settings(
         tmp_path / "station.toml",
         bundle_dir,
         top={"publish": ["jsonl"]},
         source=simulated(),
-        service={"stall_timeout_s": 2.0, "drain_timeout_s": 1.0},
+        alarms={"broker_away_s": 0.0},
+        service={"stall_timeout_s": 2.0, "drain_timeout_s": 1.0, "health_interval_s": 1.0},
     )
-    address = str(tmp_path / "notify")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(address)
-        with running(config, {"NOTIFY_SOCKET": address}) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                if "no progress" in line:
-                    break
-            assert "stalled=publish" in line
-            assert is_silent(systemd, timeout_s=3.5)  # the watchdog is otherwise fed every second
+    with running(config) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            assert "no progress" not in line
+            if "code=publisher_away" in line:
+                break
+        assert "stands still" in line
+        process.send_signal(signal.SIGTERM)
+        assert "were not answered" in process.stderr.read().splitlines()[-1]
+    assert process.returncode == 6
 
 
 @pytest.mark.parametrize(
