@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from edge.command_line import Commands
-from edge.delivery.delivery import outbox_directory
+from edge.delivery.opening import outbox_directory
 from edge.delivery.outbox.records import DAMAGED, FILE_LOST
 from edge.delivery.outbox.requests import MOST_LISTED, Action, Answer, Listed, Request, ask
 from edge.errors import SettingsError
