@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-GOOD = "good"
-
 
 class Layout(StrEnum):
     """How the pictures of a category are laid out."""

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import ExportError
-from export.datasets.category import GOOD, Category, LabelledPicture, Layout
+from export.datasets.category import Category, LabelledPicture, Layout
 from export.datasets.layouts.detect import LOOKED_FOR, Place, layout_of
 from export.datasets.layouts.folders import read_folders
 from export.datasets.layouts.mvtec import read_split_folders
@@ -28,6 +28,7 @@ from export.datasets.masks import (
     directories_in,
     shorten,
 )
+from export.metrics.records import GOOD
 
 
 def find_categories(root: Path, wanted: Sequence[str] = (), *, seed: int = 0) -> tuple[Category, ...]:

@@ -14,7 +14,8 @@ import numpy as np
 from edge.errors import ExportError
 from edge.files.pictures import read_as_stored, read_picture
 from edge.records import BoolArray
-from export.datasets.category import GOOD, LabelledPicture
+from export.datasets.category import LabelledPicture
+from export.metrics.records import GOOD
 
 _LOSSY = frozenset({".jpeg", ".jpg", ".webp"})  # compression rings around the defects
 _REDRAW = "save it without transparency, black where there is no defect"

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from edge.errors import ExportError, SourceError
 from edge.files.pictures import SUFFIXES, list_pictures
-from export.datasets.category import GOOD, LabelledPicture
+from export.datasets.category import LabelledPicture
+from export.metrics.records import GOOD
 
 _NAMED = 10
 

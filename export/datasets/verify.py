@@ -11,10 +11,11 @@ from edge.errors import ExportError, PatchlineError, SourceError
 from edge.files.names import shown
 from edge.files.pictures import read_picture
 from edge.terminal import phase
-from export.datasets.category import GOOD, Category, CategorySummary, KindSummary, LabelledPicture
+from export.datasets.category import Category, CategorySummary, KindSummary, LabelledPicture
 from export.datasets.find import find_categories
 from export.datasets.ground_truth import read_mask_of
 from export.datasets.masks import shorten
+from export.metrics.records import GOOD
 
 Size = tuple[int, int]  # height, width
 

@@ -27,14 +27,14 @@ from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.options import InspectorOptions
 from edge.records import AnomalyMap, BoolArray, Float32Array, Frame, FrameIdentity, Outcome, StageTimes
 from edge.terminal import phase, say
-from export.datasets.category import GOOD, Category, LabelledPicture
+from export.datasets.category import Category, LabelledPicture
 from export.datasets.ground_truth import read_mask_of
 from export.datasets.resize import make_uniform
 from export.datasets.verify import check_category
 from export.evaluation.ensemble import Ensemble, EnsembleInspection
 from export.evaluation.gallery import Choice, choose_gallery, draw_panel, encode_panel
 from export.evaluation.key import evaluation_key
-from export.evaluation.measure import image_metrics, operating_result, pixel_metrics_result, stage_medians
+from export.evaluation.measure import measure_images, measure_operation, stage_medians
 from export.evaluation.results import (
     RESULTS,
     CategoryResults,
@@ -43,6 +43,8 @@ from export.evaluation.results import (
     read_results,
     write_results,
 )
+from export.metrics.detection import pixel_metrics
+from export.metrics.records import GOOD
 from export.teaching.teach import TeachOptions, teach
 
 BUNDLE = "bundle"
@@ -273,9 +275,9 @@ def _describe(
         dimension=first.bank.dimension,
         taught=first.teaching.pictures,
         held_out=first.teaching.held_out,
-        image=image_metrics(tested.pictures),
-        pixel=pixel_metrics_result(tested.maps, tested.masks) if tested.maps else None,
-        operating=operating_result(tested.pictures, judge.threshold),
+        image=measure_images(tested.pictures),
+        pixel=pixel_metrics(tested.maps, tested.masks) if tested.maps else None,
+        operating=measure_operation(tested.pictures, judge.threshold),
         pictures=tested.pictures,
         gallery=(),
         stage_ms=stage_medians(tested.stages),

@@ -14,8 +14,8 @@ import numpy as np
 
 from edge.inspection.overlay import draw_overlay
 from edge.records import AnomalyMap, BoolArray, UInt8Array, Verdict
-from export.datasets.category import GOOD
 from export.evaluation.results import PictureResult
+from export.metrics.records import GOOD
 
 Group = Literal["best", "worst", "missed", "false_reject"]
 

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from edge.errors import BundleError, ExportError, ResultsError
 from edge.files.schema import Schema, Strict, read_json, write_json
+from export.metrics.records import ImageMetrics, OperatingPoint, PixelMetrics
 
 RESULTS = "results.json"
 
@@ -24,62 +25,6 @@ class PictureResult(Strict):
     score: float
     map_peak: float
     outcome: Literal["PASS", "FAIL"]
-
-
-class CurveResult(Strict):
-    """Points of a curve, thinned for drawing."""
-
-    x: tuple[float, ...]
-    y: tuple[float, ...]
-
-
-class RateResult(Strict):
-    """A rate with its exact (Clopper-Pearson) confidence interval."""
-
-    count: int
-    parts: int
-    rate: float
-    low: float
-    high: float
-    confidence: float
-
-
-class KindResult(Strict):
-    """The test parts of one kind: `good`, or a kind of defect."""
-
-    kind: str
-    parts: int
-    failed: int
-
-
-class ImageMetrics(Strict):
-    """From one score per picture."""
-
-    auroc: float
-    average_precision: float
-    best_f1: float
-    best_f1_threshold: float
-    roc: CurveResult
-
-
-class PixelMetricsResult(Strict):
-    """From every pixel of every anomaly map; only where masks exist."""
-
-    auroc: float
-    aupro: float = Field(description="to 30 % false positives, the dataset's own definition")
-    aupro_strict: float = Field(description="to 5 %")
-    pro: CurveResult
-    regions: int
-    pixels: int
-
-
-class OperatingResult(Strict):
-    """At the threshold taught from good parts only: what the line would do."""
-
-    threshold: float
-    false_rejects: RateResult
-    misses: RateResult
-    kinds: tuple[KindResult, ...]
 
 
 class GalleryEntry(Strict):
@@ -109,8 +54,8 @@ class CategoryResults(Strict):
     taught: int
     held_out: int
     image: ImageMetrics
-    pixel: PixelMetricsResult | None
-    operating: OperatingResult
+    pixel: PixelMetrics | None
+    operating: OperatingPoint
     pictures: tuple[PictureResult, ...]
     gallery: tuple[GalleryEntry, ...]
     stage_ms: dict[str, float] = Field(description="median milliseconds of each stage and in all")

@@ -19,9 +19,9 @@ from rich.table import Table
 from edge.errors import ExportError
 from edge.files.atomic import write_file
 from edge.files.names import shown
-from export.datasets.category import GOOD
 from export.evaluation.results import RESULTS, CategoryResults, read_results
 from export.metrics.means import mean_of_all
+from export.metrics.records import GOOD
 
 SUMMARY_CSV = "summary.csv"
 SUMMARY_JSON = "summary.json"

@@ -15,7 +15,8 @@ from edge.errors import ExportError
 from edge.records import Search
 from export.conversion.make_ir import IrRecipe
 from export.conversion.names import BACKBONES, EFFICIENTNET_LITE0
-from export.datasets.category import GOOD, Category
+from export.datasets.category import Category
+from export.metrics.records import GOOD
 from export.teaching.teach import TeachOptions
 
 # The paper's and our sources' values.

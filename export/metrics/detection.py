@@ -7,7 +7,7 @@ Only the points that are kept for plotting are thinned.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from edge.errors import ExportError
 from edge.records import BoolArray, Float32Array, Int64Array
-from export.metrics.binomial import CONFIDENCE, beta_quantile
+from export.metrics.records import Curve, ImageMetrics, PixelMetrics
 
 Float64Array = npt.NDArray[np.float64]
 Scores = npt.NDArray[np.floating]
@@ -30,14 +30,6 @@ _PLOTTED_POINTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Curve:
-    """A curve to plot, from (0, 0) to (1, 1), rising in both directions; at most about 1,000 points."""
-
-    x: tuple[float, ...]  # false-positive rate
-    y: tuple[float, ...]  # ROC: true-positive rate; PRO: overlap, averaged over the defective regions
-
-
-@dataclass(frozen=True, slots=True)
 class BestF1:
     """The threshold with the largest F1; of equally good ones the highest."""
 
@@ -47,57 +39,13 @@ class BestF1:
     recall: float
 
 
-@dataclass(frozen=True, slots=True)
-class PixelMetrics:
-    """How well the anomaly maps show where the defects are."""
-
-    auroc: float
-    aupro: float  # up to 30 % false positives, normalised to 0 … 1
-    aupro_strict: float  # up to 5 %
-    roc: Curve
-    pro: Curve
-    regions: int  # connected defective regions, each with the same weight in the PRO
-    pixels: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A share of parts, with its exact (Clopper-Pearson) confidence interval."""
-
-    count: int
-    parts: int
-    rate: float
-    low: float
-    high: float
-    confidence: float
-
-
-@dataclass(frozen=True, slots=True)
-class KindCount:
-    """The parts of one kind of defect."""
-
-    kind: str
-    parts: int
-    failed: int
-
-
-@dataclass(frozen=True, slots=True)
-class OperatingPoint:
-    """What a deployed threshold does."""
-
-    threshold: float
-    false_rejects: Rate  # good parts that fail
-    misses: Rate  # defective parts that pass
-    kinds: tuple[KindCount, ...]  # of the defective parts, by name
-
-
 def auroc(good: Sequence[float], bad: Sequence[float]) -> float:
     """Area under the ROC curve: the chance that a defective part scores above a good one, ties counted half.
 
     Raises:
         ExportError: there are no good or no defective parts, or a score is not finite.
     """
-    return _auroc(*_both(good, bad))
+    return _auroc(*sorted_scores(good, bad))
 
 
 def roc_curve(good: Sequence[float], bad: Sequence[float]) -> Curve:
@@ -106,7 +54,7 @@ def roc_curve(good: Sequence[float], bad: Sequence[float]) -> Curve:
     Raises:
         ExportError: as `auroc`.
     """
-    good_scores, bad_scores = _both(good, bad)
+    good_scores, bad_scores = sorted_scores(good, bad)
     return _thinned(*_curve(good_scores, bad_scores, np.ones(len(bad_scores))))
 
 
@@ -116,7 +64,7 @@ def average_precision(good: Sequence[float], bad: Sequence[float]) -> float:
     Raises:
         ExportError: as `auroc`.
     """
-    _, caught, rejected = _counts(*_both(good, bad))
+    _, caught, rejected = _counts(*sorted_scores(good, bad))
     precision = caught / (caught + rejected)
     return float(precision @ np.diff(caught, prepend=0) / caught[-1])
 
@@ -127,7 +75,7 @@ def best_f1(good: Sequence[float], bad: Sequence[float]) -> BestF1:
     Raises:
         ExportError: as `auroc`.
     """
-    levels, caught, rejected = _counts(*_both(good, bad))
+    levels, caught, rejected = _counts(*sorted_scores(good, bad))
     f1 = 2 * caught / (len(bad) + caught + rejected)
     best = int(f1.argmax())
     return BestF1(
@@ -135,6 +83,22 @@ def best_f1(good: Sequence[float], bad: Sequence[float]) -> BestF1:
         threshold=_just_below(levels, best),
         precision=float(caught[best] / (caught[best] + rejected[best])),
         recall=float(caught[best] / len(bad)),
+    )
+
+
+def image_metrics(good: Sequence[float], bad: Sequence[float]) -> ImageMetrics:
+    """From one score per picture.
+
+    Raises:
+        ExportError: as `auroc`.
+    """
+    best = best_f1(good, bad)
+    return ImageMetrics(
+        auroc=auroc(good, bad),
+        average_precision=average_precision(good, bad),
+        best_f1=best.f1,
+        best_f1_threshold=best.threshold,
+        roc=roc_curve(good, bad),
     )
 
 
@@ -158,55 +122,18 @@ def pixel_metrics(maps: Sequence[Float32Array], masks: Sequence[BoolArray | None
         auroc=_auroc(normal, defective),
         aupro=_area_up_to(x, y, PRO_LIMIT),
         aupro_strict=_area_up_to(x, y, PRO_LIMIT_STRICT),
-        roc=_thinned(*_curve(normal, defective, np.ones(len(defective)))),
         pro=_thinned(x, y),
         regions=round(float(weights.sum())),
         pixels=len(normal) + len(defective),
     )
 
 
-def operating_point(good: Sequence[float], bad: Mapping[str, Sequence[float]], threshold: float) -> OperatingPoint:
-    """Count what `threshold` does; a part fails when its score is above it.
-
-    Args:
-        good: scores of good parts.
-        bad: scores of defective parts by kind.
-        threshold: the image threshold that is deployed.
+def sorted_scores(good: Sequence[float], bad: Sequence[float]) -> tuple[Float64Array, Float64Array]:
+    """Both rising, as f64.
 
     Raises:
-        ExportError: as `auroc`.
+        ExportError: there are no good or no defective parts, or a score is not finite.
     """
-    _both(good, [score for scores in bad.values() for score in scores])
-    kinds = tuple(KindCount(kind, len(bad[kind]), _above(bad[kind], threshold)) for kind in sorted(bad))
-    parts = sum(kind.parts for kind in kinds)
-    return OperatingPoint(
-        threshold=threshold,
-        false_rejects=rate_of(_above(good, threshold), len(good)),
-        misses=rate_of(parts - sum(kind.failed for kind in kinds), parts),
-        kinds=kinds,
-    )
-
-
-def rate_of(count: int, parts: int, confidence: float = CONFIDENCE) -> Rate:
-    """`count` of `parts` as a rate, with the two-sided Clopper-Pearson interval at `confidence`.
-
-    Raises:
-        ExportError: `count` is not in 0 … `parts`, or there are no parts.
-    """
-    if not 0 <= count <= parts or parts == 0:
-        raise ExportError(f"a rate of {count} in {parts} parts; expected at least one part and a count up to it")
-    tail = (1 - confidence) / 2
-    return Rate(
-        count=count,
-        parts=parts,
-        rate=count / parts,
-        low=beta_quantile(count, parts - count + 1, tail) if count else 0.0,
-        high=beta_quantile(count + 1, parts - count, 1 - tail) if count < parts else 1.0,
-        confidence=confidence,
-    )
-
-
-def _both(good: Sequence[float], bad: Sequence[float]) -> tuple[Float64Array, Float64Array]:
     good_scores, bad_scores = np.sort(np.asarray(good, np.float64)), np.sort(np.asarray(bad, np.float64))
     _check(good_scores, bad_scores, "parts")
     return good_scores, bad_scores
@@ -331,8 +258,4 @@ def _thinned(x: Float64Array, y: Float64Array) -> Curve:
         after = np.searchsorted(x + y, steps).clip(1, len(x) - 1)
         kept = np.unique(np.concatenate([[0], after - 1, after, [len(x) - 1]]))
         x, y = x[kept], y[kept]
-    return Curve(tuple(x.tolist()), tuple(y.tolist()))
-
-
-def _above(scores: Sequence[float], threshold: float) -> int:
-    return sum(score > threshold for score in scores)
+    return Curve(x=tuple(x.tolist()), y=tuple(y.tolist()))

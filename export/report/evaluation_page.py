@@ -12,14 +12,14 @@ from pathlib import Path
 from statistics import fmean
 
 from edge.errors import ExportError
-from export.evaluation.results import RESULTS, CategoryResults, GalleryEntry, PictureResult, RateResult, read_results
+from export.evaluation.results import RESULTS, CategoryResults, GalleryEntry, PictureResult, read_results
 from export.metrics.means import mean_of_all
+from export.metrics.records import GOOD, Rate
 from export.report.comparison import Comparison, compare
 from export.report.page import embed_jpeg, milliseconds, moment, percent, short_percent
 from export.report.plots import plot_histogram, plot_pro, plot_roc, plot_stages
 from export.report.style import Drawing
 
-_GOOD = "good"
 # In the order in which a process engineer looks: what went wrong, then what nearly did.
 _GROUPS = (
     ("missed", "Missed", "defective parts that passed"),
@@ -123,7 +123,7 @@ def subject_of(runs: Sequence[RunView]) -> str:
     return shown if len(runs) == 1 else f"{shown}, {len(runs)} runs"
 
 
-def say_rate(rate: RateResult, parts: str, what: str) -> str:
+def say_rate(rate: Rate, parts: str, what: str) -> str:
     """A rate in plain words: '2 of 20 good parts were rejected: 10 % (95 % confidence: 1.2–31.7 %)'."""
     subject = f"{rate.count} of {rate.parts} {parts} {'was' if rate.count == 1 else 'were'}"
     if rate.count == 0:
@@ -166,8 +166,8 @@ def _kinds(results: CategoryResults) -> tuple[KindRow, ...]:
     operating = results.operating
     rejected = operating.false_rejects
     counts = {kind.kind: (kind.parts, kind.failed) for kind in operating.kinds}
-    counts[_GOOD] = (rejected.parts, rejected.count)
-    order = sorted(counts, key=lambda kind: (kind != _GOOD, counts[kind][1] - counts[kind][0], kind))
+    counts[GOOD] = (rejected.parts, rejected.count)
+    order = sorted(counts, key=lambda kind: (kind != GOOD, counts[kind][1] - counts[kind][0], kind))
     return tuple(_kind_row(kind, *counts[kind], results.pictures) for kind in order)
 
 
@@ -257,7 +257,7 @@ def _mean_tile(name: str, shares: Sequence[float | None]) -> Tile:
     return Tile(name, percent(mean), "%", f"mean of {len(shares)} categories" if len(shares) > 1 else "")
 
 
-def _rate_tile(name: str, rates: Sequence[RateResult]) -> Tile:
+def _rate_tile(name: str, rates: Sequence[Rate]) -> Tile:
     """One category's parts; or the mean of the categories' rates, as every mean, and how many parts that are."""
     if len(rates) == 1:
         (rate,) = rates
@@ -271,5 +271,5 @@ def _averaged(categories: int) -> str:
     return f", mean of {categories} categories" if categories > 1 else ""
 
 
-def _interval(rate: RateResult) -> str:
+def _interval(rate: Rate) -> str:
     return f"{percent(rate.low, 1).removesuffix('.0')}–{short_percent(rate.high)}"

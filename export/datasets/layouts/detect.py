@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.datasets.category import GOOD, Layout
+from export.datasets.category import Layout
+from export.metrics.records import GOOD
 
 LOOKED_FOR = (
     "A category has train/good, test/good and test/<kind> (MVTec AD, MVTec LOCO AD, converted VisA); "

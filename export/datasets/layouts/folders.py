@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from edge.errors import ExportError
-from export.datasets.category import GOOD, Category, Layout
+from export.datasets.category import Category, Layout
 from export.datasets.masks import (
     defective_pictures,
     good_pictures,
@@ -14,6 +14,7 @@ from export.datasets.masks import (
     kinds_in,
     pictures_in,
 )
+from export.metrics.records import GOOD
 
 # Of plain folders this share of the good pictures is for testing.
 TEST_SHARE = 0.2

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from export.datasets.category import GOOD, Category, Layout
+from export.datasets.category import Category, Layout
 from export.datasets.layouts.detect import Place
 from export.datasets.masks import (
     good_pictures,
     kinds_in,
     pictures_in,
 )
+from export.metrics.records import GOOD
 
 
 def read_split_folders(name: str, place: Place) -> Category:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from edge.errors import ExportError
-from export.datasets.category import GOOD, Category, LabelledPicture, Layout
+from export.datasets.category import Category, LabelledPicture, Layout
 from export.datasets.masks import (
     loose_masks,
     refuse_stray_masks,
     shorten,
     stems_of,
 )
+from export.metrics.records import GOOD
 
 _VISA_COLUMNS = ("object", "split", "label", "image", "mask")
 

@@ -9,21 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 
-from export.evaluation.results import (
-    RESULTS,
-    CategoryResults,
-    CurveResult,
-    GalleryEntry,
-    ImageMetrics,
-    KindResult,
-    OperatingResult,
-    PictureResult,
-    PixelMetricsResult,
-    RateResult,
-    write_results,
-)
+from export.evaluation.results import RESULTS, CategoryResults, GalleryEntry, PictureResult, write_results
 from export.experiments.results import CategoryMeasurement, ExperimentResults, ExperimentRow
-from export.metrics.detection import Curve, auroc, average_precision, best_f1, operating_point, rate_of, roc_curve
+from export.metrics.detection import image_metrics
+from export.metrics.operating import operating_point
+from export.metrics.records import Curve, PixelMetrics
 
 THRESHOLD = 2.0
 SCORES: Mapping[str, Sequence[float]] = {
@@ -65,9 +55,9 @@ def make_results(
         "dimension": 1536,
         "taught": 150,
         "held_out": 59,
-        "image": _image(scores["good"], [score for values in bad.values() for score in values]),
+        "image": image_metrics(scores["good"], [score for values in bad.values() for score in values]),
         "pixel": _pixel(),
-        "operating": _operating(scores["good"], bad),
+        "operating": operating_point(scores["good"], bad, THRESHOLD),
         "pictures": pictures,
         "gallery": (),
         "stage_ms": {"preprocess": 0.8, "embed": 20.0, "search": 35.0, "score": 0.9, "total": 57.0},
@@ -135,41 +125,6 @@ def make_experiment(rows: Sequence[ExperimentRow] | None = None, **changes: Any)
     return ExperimentResults(**(fields | changes))
 
 
-def _image(good: Sequence[float], bad: Sequence[float]) -> ImageMetrics:
-    best = best_f1(good, bad)
-    return ImageMetrics(
-        auroc=auroc(good, bad),
-        average_precision=average_precision(good, bad),
-        best_f1=best.f1,
-        best_f1_threshold=best.threshold,
-        roc=_curve(roc_curve(good, bad)),
-    )
-
-
-def _pixel() -> PixelMetricsResult:
-    pro = CurveResult(x=(0.0, 0.02, 0.1, 0.4, 1.0), y=(0.0, 0.6, 0.9, 0.98, 1.0))
-    return PixelMetricsResult(auroc=0.985, aupro=0.931, aupro_strict=0.65, pro=pro, regions=7, pixels=10000)
-
-
-def _operating(good: Sequence[float], bad: Mapping[str, Sequence[float]]) -> OperatingResult:
-    point = operating_point(good, bad, THRESHOLD)
-    rejected = rate_of(point.false_rejects.count, point.false_rejects.parts)
-    missed = rate_of(point.misses.count, point.misses.parts)
-    rates = [
-        RateResult(
-            count=rate.count,
-            parts=rate.parts,
-            rate=rate.rate,
-            low=rate.low,
-            high=rate.high,
-            confidence=rate.confidence,
-        )
-        for rate in (rejected, missed)
-    ]
-    kinds = tuple(KindResult(kind=kind.kind, parts=kind.parts, failed=kind.failed) for kind in point.kinds)
-    kinds = (KindResult(kind="good", parts=len(good), failed=point.false_rejects.count), *kinds)
-    return OperatingResult(threshold=THRESHOLD, false_rejects=rates[0], misses=rates[1], kinds=kinds)
-
-
-def _curve(curve: Curve) -> CurveResult:
-    return CurveResult(x=curve.x, y=curve.y)
+def _pixel() -> PixelMetrics:
+    pro = Curve(x=(0.0, 0.02, 0.1, 0.4, 1.0), y=(0.0, 0.6, 0.9, 0.98, 1.0))
+    return PixelMetrics(auroc=0.985, aupro=0.931, aupro_strict=0.65, pro=pro, regions=7, pixels=10000)

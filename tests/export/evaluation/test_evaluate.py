@@ -19,13 +19,14 @@ from edge.normality.fast_bank import FastBank
 from edge.records import AnomalyMap, Box, Outcome
 from export.conversion.convert import ConvertOptions, convert
 from export.conversion.weights import WeightsChoice
-from export.datasets.category import GOOD, Category
+from export.datasets.category import Category
 from export.datasets.find import find_categories
 from export.datasets.ground_truth import read_mask_of
 from export.datasets.verify import verify_dataset
 from export.evaluation.evaluate import BUNDLE, EvaluateOptions, evaluate, evaluate_all, mask_on_map
 from export.evaluation.results import RESULTS, CategoryResults, read_results
 from export.metrics.detection import auroc, pixel_metrics
+from export.metrics.records import GOOD
 from export.teaching.latency_budget import SEARCHES
 from export.teaching.teach import TeachOptions
 from tests.bundles import make_frame

@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from edge.errors import ExportError, ResultsError
-from export.evaluation.measure import image_metrics, operating_result
-from export.evaluation.results import RESULTS, CategoryResults, PictureResult, PixelMetricsResult, write_results
+from export.evaluation.measure import measure_images, measure_operation
+from export.evaluation.results import RESULTS, CategoryResults, PictureResult, write_results
 from export.evaluation.summary import MEAN, Run, SummaryRow, read_runs, summarize, summary_table, write_summary
+from export.metrics.records import PixelMetrics
 
 GOOD_SCORES = (1.0, 2.0, 3.0, 6.0)
 THRESHOLD = 4.0
@@ -31,10 +32,8 @@ def make_results(category: str, bad: tuple[float, ...], *, pixel_auroc: float | 
         for kind, scores in (("good", GOOD_SCORES), ("dent", bad))
         for number, score in enumerate(scores)
     )
-    image = image_metrics(pictures)
-    pixel = PixelMetricsResult(
-        auroc=pixel_auroc or 0, aupro=0.8, aupro_strict=0.5, pro=image.roc, regions=3, pixels=1000
-    )
+    image = measure_images(pictures)
+    pixel = PixelMetrics(auroc=pixel_auroc or 0, aupro=0.8, aupro_strict=0.5, pro=image.roc, regions=3, pixels=1000)
     return CategoryResults(
         key="0",
         category=category,
@@ -52,7 +51,7 @@ def make_results(category: str, bad: tuple[float, ...], *, pixel_auroc: float | 
         held_out=5,
         image=image,
         pixel=None if pixel_auroc is None else pixel,
-        operating=operating_result(pictures, THRESHOLD),
+        operating=measure_operation(pictures, THRESHOLD),
         pictures=pictures,
         gallery=(),
         stage_ms={"preprocess": 1.0, "embed": 10.0, "search": 5.0, "score": 1.0, "total": 17.0},

@@ -12,12 +12,13 @@ from edge.bundle.ir import Geometry
 from edge.errors import ExportError, SettingsError
 from export.cli.experiments import parse_weights
 from export.conversion.make_ir import IrRecipe
-from export.datasets.category import GOOD, Category
+from export.datasets.category import Category
 from export.datasets.find import find_categories
 from export.experiments.conclusion import conclude
 from export.experiments.results import CategoryMeasurement, ExperimentRow, read_experiment
 from export.experiments.run import run_experiment
 from export.experiments.settings import EXPERIMENTS, NOISE, Base, Setting, few_shots, with_noise
+from export.metrics.records import GOOD
 from export.teaching.teach import TeachOptions
 from tests.datasets import TAUGHT, draw_category
 

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.ndimage import label
-from scipy.stats import binomtest
 from sklearn.metrics import (
     auc,
     average_precision_score,
@@ -22,17 +21,13 @@ from sklearn.metrics import roc_curve as sklearn_roc_curve
 from edge.errors import ExportError
 from edge.records import BoolArray, Float32Array
 from export.metrics.detection import (
-    Curve,
-    KindCount,
-    PixelMetrics,
     auroc,
     average_precision,
     best_f1,
-    operating_point,
     pixel_metrics,
-    rate_of,
     roc_curve,
 )
+from export.metrics.records import Curve, PixelMetrics
 
 Scores = st.lists(st.integers(0, 20).map(float), min_size=1, max_size=30)  # few values: many ties
 FineScores = st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=30)
@@ -300,9 +295,7 @@ def test_long_pixel_curves_are_thinned_and_keep_their_areas() -> None:
     masks = [draw_regions(random, 120, 120, 8) for _ in range(3)]
     maps = [cv2.GaussianBlur(random.random(mask.shape) + mask, (0, 0), 2).astype(np.float32) for mask in masks]
     found = pixel_metrics(maps, masks)
-    for curve in (found.roc, found.pro):
-        assert 400 < len(curve.x) == len(curve.y) <= 1004
-    assert area(found.roc) == pytest.approx(found.auroc, abs=1e-4)
+    assert 400 < len(found.pro.x) == len(found.pro.y) <= 1004
     assert area(found.pro, 0.30) / 0.30 == pytest.approx(found.aupro, abs=1e-4)
     assert area(found.pro, 0.05) / 0.05 == pytest.approx(found.aupro_strict, abs=5e-4)
 
@@ -341,42 +334,3 @@ def test_a_map_that_is_not_finite_is_refused(value: float, defective: bool) -> N
     maps[1][row, column] = value
     with pytest.raises(ExportError, match="not all scores of pixels are finite"):
         pixel_metrics(maps, masks)
-
-
-# ---- at one threshold
-
-
-def test_a_part_fails_above_the_threshold_and_not_at_it() -> None:
-    point = operating_point([1.0, 2.0, 3.0, 2.5], {"scratch": [2.0, 2.1], "dent": [9.0, 1.0, 2.0]}, threshold=2.0)
-    assert point.threshold == 2.0
-    assert (point.false_rejects.count, point.false_rejects.parts, point.false_rejects.rate) == (2, 4, 0.5)
-    assert (point.misses.count, point.misses.parts, point.misses.rate) == (3, 5, 0.6)
-    assert point.kinds == (KindCount("dent", 3, 1), KindCount("scratch", 2, 1))
-
-
-@pytest.mark.parametrize(
-    ("good", "bad"), [([], {"dent": [1.0]}), ([1.0], {}), ([1.0], {"dent": []}), ([float("nan")], {"dent": [1.0]})]
-)
-def test_an_operating_point_needs_both_classes(good: list[float], bad: dict[str, list[float]]) -> None:
-    with pytest.raises(ExportError, match="parts"):
-        operating_point(good, bad, threshold=1.0)
-
-
-@pytest.mark.parametrize(("count", "parts"), [(0, 20), (1, 20), (3, 63), (63, 63), (31, 63), (0, 1), (1, 1), (7, 2000)])
-@pytest.mark.parametrize("confidence", [0.95, 0.9])
-def test_the_interval_of_a_rate_is_clopper_pearson_s(count: int, parts: int, confidence: float) -> None:
-    rate = rate_of(count, parts, confidence)
-    expected = binomtest(count, parts).proportion_ci(confidence, method="exact")
-    assert [rate.low, rate.high] == pytest.approx([expected.low, expected.high], abs=1e-9)
-    assert rate.low <= rate.rate == count / parts <= rate.high
-
-
-def test_no_false_reject_in_twenty_parts_still_leaves_a_sixth_possible() -> None:
-    assert rate_of(0, 20).high == pytest.approx(1 - 0.025 ** (1 / 20))
-    assert rate_of(0, 20).confidence == 0.95
-
-
-@pytest.mark.parametrize(("count", "parts"), [(-1, 5), (6, 5), (0, 0)])
-def test_an_impossible_rate_is_refused(count: int, parts: int) -> None:
-    with pytest.raises(ExportError, match=f"a rate of {count} in {parts} parts"):
-        rate_of(count, parts)

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from edge.errors import ExportError, ResultsError
-from export.evaluation.results import RESULTS, CategoryResults, RateResult
+from export.evaluation.results import RESULTS, CategoryResults
 from export.experiments.results import EXPERIMENT, ExperimentResults, ExperimentRow, write_experiment
-from export.metrics.detection import rate_of
+from export.metrics.operating import rate_of
 from export.report.evaluation_page import say_rate
 from export.report.published_figures import FULL_SIZE
 from export.report.render import PLOTS, render_experiment, render_report
@@ -72,13 +72,6 @@ def report_of(out: Path, *categories: CategoryResults) -> Page:
 def experiment_page(directory: Path, results: ExperimentResults) -> Page:
     write_experiment(results, directory / EXPERIMENT)
     return Page(render_experiment(directory / EXPERIMENT))
-
-
-def rate(count: int, parts: int) -> RateResult:
-    found = rate_of(count, parts)
-    return RateResult(
-        count=count, parts=parts, rate=found.rate, low=found.low, high=found.high, confidence=found.confidence
-    )
 
 
 def assert_self_contained(page: Page) -> None:
@@ -323,7 +316,7 @@ def test_a_threshold_that_saw_defects_is_not_called_innocent(tmp_path: Path) -> 
     ],
 )
 def test_a_rate_in_plain_words(count: int, parts: int, expected: str) -> None:
-    assert say_rate(rate(count, parts), "good parts", "rejected").replace("\N{NO-BREAK SPACE}", " ") == expected
+    assert say_rate(rate_of(count, parts), "good parts", "rejected").replace("\N{NO-BREAK SPACE}", " ") == expected
 
 
 # ---- experiments
