@@ -18,6 +18,8 @@ from edge.engine.core import openvino_core
 from edge.errors import BundleError, SettingsError
 from edge.records import Embedding, Float32Array, Mode, Precision, UInt8Array
 
+_NAMED_KERNELS = {"Convolution", "Pooling"}
+
 
 class Embedder:
     """A compiled feature extractor. For one thread; others get theirs from `for_another_thread`."""
@@ -90,6 +92,20 @@ class Embedder:
     def execution_precision(self) -> str:
         """The arithmetic that OpenVINO says it uses."""
         return str(self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+
+    @property
+    def kernels(self) -> tuple[str, ...]:
+        """Those of the convolutions and pools, as OpenVINO names them; none where the device does not tell."""
+        operations = [operation.get_rt_info() for operation in self._compiled.get_runtime_model().get_ops()]
+        return tuple(
+            sorted(
+                {
+                    operation["primitiveType"].astype(str)
+                    for operation in operations
+                    if "primitiveType" in operation and operation["layerType"].astype(str) in _NAMED_KERNELS
+                }
+            )
+        )
 
     @property
     def threads(self) -> int:

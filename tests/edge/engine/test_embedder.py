@@ -51,6 +51,12 @@ def test_what_really_executes_is_told(ir: IrDescription, files: tuple[bytes, byt
     assert embedder.threads == 1
 
 
+def test_the_kernels_that_execute_are_told(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
+    kernels = Embedder(ir, *files).kernels
+    assert kernels
+    assert all(kernel.endswith("_f32") for kernel in kernels)  # an f32 IR, in f32
+
+
 def test_the_throughput_model_gives_the_same_embeddings(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
     alone, together = Embedder(ir, *files), Embedder(ir, *files, mode="throughput")
     for embedder in (alone, together):
