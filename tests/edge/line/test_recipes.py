@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import queue
 import shutil
 import threading
@@ -337,3 +338,17 @@ def test_reloading_takes_over_what_was_taught_anew(shelf: Bundles, station: Stat
     reseal(shelf.root / "a", {"settings": {"taught": "anew"}})
     recipes.reload()
     wait_until(lambda: recipes.active.model == shelf.identify("a")[:12], "it is loaded")
+
+
+@pytest.mark.parametrize("name", [MANIFEST, "bank.npy"])
+def test_a_bundle_that_nobody_will_ever_write_to_the_end_is_refused_and_holds_up_nothing(
+    shelf: Bundles, station: Station, name: str
+) -> None:
+    path = shelf.root / "b" / name
+    path.unlink()
+    os.mkfifo(path)
+    recipes = station()
+    told = shelf.switch_and_wait(recipes, "b")
+    assert told.state is RecipeState.REFUSED
+    assert f"{path}: cannot be read (it is a FIFO)" in told.detail
+    assert shelf.switch_and_wait(recipes, "c").state is RecipeState.ACTIVE
