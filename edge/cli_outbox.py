@@ -16,7 +16,7 @@ from edge.delivery.opening import outbox_directory
 from edge.delivery.outbox.records import DAMAGED, FILE_LOST
 from edge.delivery.outbox.requests import MOST_LISTED, Action, Answer, Listed, Request, ask
 from edge.errors import SettingsError
-from edge.line.service import station_topics
+from edge.line.opening import station_topics
 from edge.publishers.mqtt.reasons import NOT_AUTHORIZED, PACKET_TOO_LARGE, PAYLOAD_FORMAT_INVALID, TOPIC_NAME_INVALID
 from edge.settings.file import load_settings
 from edge.terminal import complain, say

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Literal
 
@@ -124,7 +124,14 @@ class StageTimes:
     @property
     def total_ms(self) -> float:
         """All stages together."""
-        return self.preprocess_ms + self.embed_ms + self.search_ms + self.score_ms
+        return sum(self.by_stage().values())
+
+    def by_stage(self) -> dict[str, float]:
+        """Milliseconds by the names of `STAGES`, in the order in which they run."""
+        return {stage: getattr(self, f"{stage}_ms") for stage in STAGES}
+
+
+STAGES = tuple(each.name.removesuffix("_ms") for each in fields(StageTimes))  # of one inspection
 
 
 @dataclass(frozen=True, slots=True, eq=False)

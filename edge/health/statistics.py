@@ -8,10 +8,10 @@ from collections import Counter, deque
 
 import numpy as np
 
-from edge.records import Values, Verdict
+from edge.records import STAGES, Values, Verdict
 
 _KEPT = 4096  # newest values of each stage that the percentiles of one interval are taken from
-STAGES = ("preprocess", "embed", "search", "score", "latency", "commit", "delivery", "acknowledged")
+TIMED = (*STAGES, "latency", "commit", "delivery", "acknowledged")
 
 
 class Statistics:
@@ -20,26 +20,23 @@ class Statistics:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._times = {stage: deque[float](maxlen=_KEPT) for stage in STAGES}
+        self._times = {stage: deque[float](maxlen=_KEPT) for stage in TIMED}
         self._since = time.monotonic()
         self._since_frames = 0
 
     def judged(self, verdict: Verdict) -> None:
         """A frame was answered."""
-        stages = verdict.stages
+        times = verdict.stages.by_stage() | {"latency": verdict.latency_ms}
         with self._lock:
             self._counts["frames"] += 1
             self._counts[verdict.outcome.lower()] += 1
             if verdict.reason:
                 self._counts[f"no_result_{verdict.reason}"] += 1
-            self._times["preprocess"].append(stages.preprocess_ms)
-            self._times["embed"].append(stages.embed_ms)
-            self._times["search"].append(stages.search_ms)
-            self._times["score"].append(stages.score_ms)
-            self._times["latency"].append(verdict.latency_ms)
+            for stage, elapsed_ms in times.items():
+                self._times[stage].append(elapsed_ms)
 
     def timed(self, stage: str, elapsed_ms: float) -> None:
-        """One of `STAGES` took so long."""
+        """One of `TIMED` took so long."""
         with self._lock:
             self._times[stage].append(elapsed_ms)
 

@@ -7,6 +7,7 @@ thread, and the clock is given.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -33,7 +34,6 @@ from edge.records import (
     Precision,
     Reason,
     Search,
-    StageTimes,
     UInt8Array,
     Verdict,
 )
@@ -167,9 +167,8 @@ class Inspector:
             model=self._model,
             defects=defects,
             crops=crops,
-            stages=StageTimes(
-                preprocess_ms=stages.preprocess_ms,
-                embed_ms=stages.embed_ms,
+            stages=dataclasses.replace(
+                stages,
                 search_ms=stages.search_ms + 1e3 * (searched - started),
                 score_ms=stages.score_ms + 1e3 * (finished - searched),
             ),

@@ -13,7 +13,7 @@ from edge.bundle.bundle import read_bundle
 from edge.delivery.opening import outbox_directory
 from edge.errors import OutboxError, PatchlineError, SettingsError
 from edge.line.first_recipe import choose_first
-from edge.line.service import last_recipe, open_recipes, station_topics
+from edge.line.opening import last_recipe, open_recipes, station_topics
 from edge.publishers.mqtt.credentials import read_password, tls_context
 from edge.publishers.sparkplug.schema import payload_class
 from edge.settings.sections import MqttSettings, PublisherKind, SourceKind

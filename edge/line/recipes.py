@@ -7,44 +7,20 @@ recipe that is refused changes nothing. What is not kept any more is freed when 
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TypeVar
 
-from edge.bundle.bundle import IDENTITY_DIGITS, Manifest, read_bundle
 from edge.errors import PatchlineError
-from edge.inspection.inspector import Inspector
-from edge.inspection.opening import open_inspector
-from edge.inspection.options import InspectorOptions
-from edge.records import FrameIdentity, Reason, Verdict
+from edge.line.recipe import ReadyRecipes, Recipe
 
 _Result = TypeVar("_Result")
 
 log = logging.getLogger("patchline.recipes")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Recipe:
-    """A bundle that is ready to inspect with."""
-
-    name: str  # as verdicts call it
-    manifest: Manifest
-    inspectors: tuple[Inspector, ...]  # one for each inspecting thread
-
-    @property
-    def model(self) -> str:
-        """The bundle's identity as verdicts show it."""
-        return self.manifest.identity[:IDENTITY_DIGITS]
-
-    def no_result(self, identity: FrameIdentity, reason: Reason, detail: str) -> Verdict:
-        """The answer to a frame or trigger that is not judged; from any thread."""
-        return self.inspectors[0].no_result(identity, reason, detail)
 
 
 class RecipeState(StrEnum):
@@ -93,11 +69,9 @@ class Recipes:
             remember: told the name of every recipe that a wish made active, in threads of ours.
         """
         self._shelf = shelf
-        self._most_loaded = most_loaded
         self._remember = remember
         self._lock = threading.Lock()  # guards all that follows
-        self._active = active
-        self._loaded = {active.name: active}  # the one that was active last comes last
+        self._ready = ReadyRecipes(active, most_loaded)
         self._loading: dict[tuple[str, str], list[Tell]] = {}  # by name and identity
         self._refused: dict[str, str] = {}
         self._wish = active.name
@@ -110,7 +84,7 @@ class Recipes:
     @property
     def active(self) -> Recipe:
         """The recipe of the next frame."""
-        return self._active
+        return self._ready.active
 
     @property
     def chosen(self) -> bool:
@@ -154,7 +128,7 @@ class Recipes:
                 outcome = self._refuse(name, detail)
             elif name != self._wish:
                 outcome = self._superseded(name)
-            elif self._is_loaded(name, identity):
+            elif self._ready.has(name, identity):
                 outcome = self._activate(name)
             else:
                 self._load_soon((name, identity), tell)
@@ -175,7 +149,7 @@ class Recipes:
             outcome = self._without_loading(name, identity)
             listeners = [] if outcome is None else self._loading.pop(key)
             if outcome is None:
-                self._make_room(name)
+                self._ready.make_room(name)
         if outcome is None:
             recipe, detail = _attempt(self._shelf.open, name)
             with self._lock:
@@ -186,7 +160,7 @@ class Recipes:
     def _conclude(self, outcome: Switch, listeners: Sequence[Tell]) -> None:
         if outcome.state is RecipeState.ACTIVE:
             with self._remembering:  # the last to write has read the last
-                self._remember(self._active.name)
+                self._remember(self.active.name)
         for tell in listeners:
             tell(outcome)
 
@@ -196,25 +170,21 @@ class Recipes:
         """What has become of the wish before its turn came; None: it is to be loaded."""
         if name != self._wish:
             return self._superseded(name)
-        return self._activate(name) if self._is_loaded(name, identity) else None
+        return self._activate(name) if self._ready.has(name, identity) else None
 
     def _take(self, recipe: Recipe) -> Switch:
         """Keep what is ready now, and inspect with it if it is still wished for."""
-        self._loaded.pop(recipe.name, None)
-        self._loaded = {recipe.name: recipe, **self._loaded}
+        self._ready.keep(recipe)
         wished = recipe.name == self._wish
         outcome = self._activate(recipe.name) if wished else self._superseded(recipe.name)
-        self._forget(self._most_loaded)
+        self._ready.forget_the_oldest()
         return outcome
 
     def _activate(self, name: str) -> Switch:
-        recipe = self._loaded.pop(name)
-        self._loaded[name] = recipe
         self._refused.pop(name, None)
         self._chosen = True
-        if recipe is not self._active:
-            self._active = recipe
-            log.info("recipe active", extra={"fields": {"recipe": name, "model": recipe.model}})
+        if self._ready.activate(name):
+            log.info("recipe active", extra={"fields": {"recipe": name, "model": self.active.model}})
         return self._outcome(name, RecipeState.ACTIVE)
 
     def _refuse(self, name: str, detail: str) -> Switch:
@@ -223,48 +193,19 @@ class Recipes:
 
     def _superseded(self, name: str) -> Switch:
         self._refused.pop(name, None)
-        return self._outcome(name, RecipeState.READY if name in self._loaded else RecipeState.ON_DISK)
+        return self._outcome(name, RecipeState.READY if name in self._ready else RecipeState.ON_DISK)
 
     def _outcome(self, name: str, state: RecipeState, detail: str = "") -> Switch:
-        return Switch(name, state, self._active.name, self._active.model, detail)
-
-    def _is_loaded(self, name: str, identity: str) -> bool:
-        return name in self._loaded and self._loaded[name].manifest.identity == identity
-
-    def _make_room(self, name: str) -> None:
-        """For a recipe that is to be loaded; what is in memory of the same name is out of date."""
-        if name != self._active.name:
-            self._loaded.pop(name, None)
-        self._forget(self._most_loaded - 1)
-
-    def _forget(self, most: int) -> None:
-        for name in list(self._loaded)[: max(0, len(self._loaded) - most)]:
-            if name != self._active.name:
-                del self._loaded[name]
+        return Switch(name, state, self.active.name, self.active.model, detail)
 
     def _state(self, name: str) -> RecipeState:
-        if name == self._active.name:
+        if name == self.active.name:
             return RecipeState.ACTIVE
         if any(name == loading for loading, _ in self._loading):
             return RecipeState.LOADING
-        if name in self._loaded:
+        if name in self._ready:
             return RecipeState.READY
         return RecipeState.REFUSED if name in self._refused else RecipeState.ON_DISK
-
-
-def open_recipe(directory: Path, options: InspectorOptions, *, self_test: bool, name: str = "") -> Recipe:
-    """Read, verify, compile and test the bundle at `directory`; without a `name` it keeps the bundle's own.
-
-    Raises:
-        BundleError: something in it is missing, damaged, changed or of another version.
-        SettingsError: device, region of interest or mask do not fit.
-        SelfTestError: this device does not reproduce its golden scores.
-    """
-    bundle = read_bundle(directory)
-    name = name or bundle.manifest.name
-    options = dataclasses.replace(options, recipe=name)
-    opened = open_inspector(bundle, options, note=log.info, warn=log.warning, self_test=self_test)
-    return Recipe(name, bundle.manifest, opened.inspector.team())
 
 
 def _attempt(action: Callable[[str], _Result], name: str) -> tuple[_Result | None, str]:

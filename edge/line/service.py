@@ -17,39 +17,34 @@ import time
 from dataclasses import dataclass
 
 from edge import __version__
-from edge.bundle.bundle import read_manifest
 from edge.delivery.delivery import Delivery
-from edge.delivery.opening import open_delivery, outbox_directory
+from edge.delivery.opening import open_delivery
 from edge.engine.threads import use_one_blas_thread
 from edge.errors import DeliveryError
-from edge.files.masks import read_mask
-from edge.files.places import default_cache_dir
 from edge.health.alarms import Alarms, Conditions
 from edge.health.clock import read_clock_state
 from edge.health.statistics import Statistics
 from edge.health.supervision import SystemdNotifier
 from edge.health.usage import read_usage
-from edge.inspection.options import InspectorOptions
 from edge.line.answers import Answers
 from edge.line.buffer import Buffer, WhenFull
 from edge.line.control import Control
 from edge.line.drain import Drain
-from edge.line.first_recipe import FirstRecipe, LastRecipe, choose_first
+from edge.line.first_recipe import FirstRecipe, choose_first
 from edge.line.gate import Gate
-from edge.line.recipes import Recipes, Shelf, open_recipe
+from edge.line.opening import last_recipe, open_recipes, station_topics
+from edge.line.recipes import Recipes
 from edge.line.stages import Capture, Inspection, Job, Publishing
 from edge.line.supervisor import Supervisor
 from edge.line.threads import Threads
 from edge.protocol.messages import health_message
 from edge.protocol.topics import StationTopics
-from edge.records import Box, Message, Values, Verdict
-from edge.settings.sections import RegionSettings
+from edge.records import Message, Values, Verdict
 from edge.settings.tree import Settings
 from edge.sources import open_source
 from edge.sources.base import Source, SourceState, most_pixels
 
 _GRACE_S = 1.0  # for a thread to see that draining is over
-_LAST_RECIPE = "last-recipe"
 
 log = logging.getLogger("patchline.service")
 
@@ -86,61 +81,6 @@ def run_service(settings: Settings, stop: threading.Event, reload: threading.Eve
         supervisor.run(stop, notifier, lambda: _reload(recipes, reload))
         notifier.notify("STOPPING=1")
         _stop(line, threads, supervisor, parts)
-
-
-def open_recipes(settings: Settings, first: FirstRecipe, last: LastRecipe) -> Recipes:
-    """The bundles that the settings name, the `first` of them ready to inspect.
-
-    Raises:
-        PatchlineError: bundle, device, region or mask are refused.
-    """
-    self_test, options = settings.inspection.self_test, inspector_options(settings)
-    active = open_recipe(first.directory, options, self_test=self_test, name=first.name)
-    others = dataclasses.replace(options, workers=len(active.inspectors))
-    directories = settings.recipes or {active.name: settings.bundle}
-    shelf = Shelf(
-        names=frozenset(directories),
-        identify=lambda name: read_manifest(directories[name]).identity,
-        open=lambda name: open_recipe(directories[name], others, self_test=self_test, name=name),
-    )
-    return Recipes(active, shelf, settings.inspection.recipes_loaded, last.write)
-
-
-def last_recipe(settings: Settings) -> LastRecipe:
-    """What this station remembers of its recipe over restarts."""
-    return LastRecipe(outbox_directory(settings.outbox, station_topics(settings)) / _LAST_RECIPE)
-
-
-def inspector_options(settings: Settings) -> InspectorOptions:
-    """The settings as the inspector takes them.
-
-    Raises:
-        SourceError: the mask cannot be read.
-    """
-    inspection, defects = settings.inspection, settings.defects
-    return InspectorOptions(
-        device=inspection.device,
-        precision=inspection.precision,
-        search=inspection.search,
-        mode=inspection.mode,
-        workers=inspection.workers,
-        embed_threads=inspection.embed_threads,
-        search_threads=inspection.search_threads,
-        cache_dir=inspection.cache_dir or default_cache_dir(),
-        region=_region(inspection.region),
-        mask=None if inspection.mask is None else read_mask(inspection.mask),
-        threshold=inspection.threshold,
-        minimum_area=defects.minimum_area,
-        max_crops=defects.max_crops,
-        crop_margin=defects.crop_margin,
-        crop_max_bytes=defects.crop_max_bytes,
-    )
-
-
-def station_topics(settings: Settings) -> StationTopics:
-    """The topics of this station."""
-    station = settings.station
-    return StationTopics(root=station.root, site=station.site, line=station.line, name=station.name)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -310,10 +250,6 @@ def _room_for_frames(settings: Settings) -> int:
     """With room for every open trigger, those that a live source drops are answered already."""
     triggered = settings.inspection.trigger == "command"
     return max(settings.service.frame_buffer, settings.inspection.max_triggers if triggered else 0)
-
-
-def _region(region: RegionSettings | None) -> Box | None:
-    return None if region is None else Box(region.x, region.y, region.width, region.height)
 
 
 def _most_pixels(recipes: Recipes) -> int:

@@ -16,7 +16,8 @@ from edge.line.answers import Answers
 from edge.line.buffer import Buffer
 from edge.line.drain import POLL_S, Drain, hand_over
 from edge.line.gate import Gate
-from edge.line.recipes import Recipe, Recipes
+from edge.line.recipe import Recipe
+from edge.line.recipes import Recipes
 from edge.line.workers import Workers
 from edge.records import Frame, Message, Reason, Verdict
 from edge.sources.base import Source, SourceState

@@ -28,12 +28,12 @@ from edge.inspection.opening import open_inspector
 from edge.inspection.options import InspectorOptions
 from edge.line.buffer import Buffer, WhenFull
 from edge.line.workers import Workers
-from edge.records import Frame, FrameIdentity, UInt8Array, Verdict
+from edge.records import STAGES, Frame, FrameIdentity, UInt8Array, Verdict
 from edge.terminal import phase, say
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
 # overhead: what is neither embed nor search
-STAGES = ("preprocess", "embed", "search", "score", "overhead", "total")
+MEASURED = (*STAGES, "overhead", "total")
 _PATIENCE_S = 60.0  # longest time for one frame before the measurement gives up
 
 
@@ -85,7 +85,7 @@ def run_bench(
 def _measure_latency(
     inspector: Inspector, pictures: Sequence[UInt8Array], warm_up: int, frames: int
 ) -> dict[str, dict[str, float]]:
-    times: dict[str, list[float]] = {stage: [] for stage in STAGES}
+    times: dict[str, list[float]] = {stage: [] for stage in MEASURED}
     with phase("one frame at a time", warm_up + frames) as done:
         for number in range(warm_up + frames):
             started = time.perf_counter()
@@ -96,8 +96,8 @@ def _measure_latency(
                 continue
             stages = verdict.stages
             overhead_ms = total_ms - stages.embed_ms - stages.search_ms
-            measured = (*dataclasses.astuple(stages), overhead_ms, total_ms)
-            for stage, value in zip(STAGES, measured, strict=True):
+            measured = stages.by_stage() | {"overhead": overhead_ms, "total": total_ms}
+            for stage, value in measured.items():
                 times[stage].append(value)
     return {
         stage: {name: round(float(np.percentile(values, q)), 3) for name, q in PERCENTILES.items()}

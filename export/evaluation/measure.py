@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import median
 
-from edge.records import StageTimes
+from edge.records import STAGES, StageTimes
 from export.evaluation.results import PictureResult
 from export.metrics.detection import image_metrics
 from export.metrics.operating import operating_point
@@ -43,11 +43,15 @@ def scores_by_kind(pictures: Sequence[PictureResult]) -> dict[str, list[float]]:
 
 def stage_medians(stages: Sequence[StageTimes]) -> dict[str, float]:
     """Median milliseconds of each stage and in all; every picture's map was computed, as for a failed part."""
-    values = {
-        "preprocess": [stage.preprocess_ms for stage in stages],
-        "embed": [stage.embed_ms for stage in stages],
-        "search": [stage.search_ms for stage in stages],
-        "score": [stage.score_ms for stage in stages],
-        "total": [stage.total_ms for stage in stages],
-    }
-    return {name: round(median(times), 3) for name, times in values.items()}
+    times = [each.by_stage() | {"total": each.total_ms} for each in stages]
+    return {name: round(median(time[name] for time in times), 3) for name in (*STAGES, "total")}
+
+
+def _curve(curve: metrics.Curve) -> CurveResult:
+    return CurveResult(x=curve.x, y=curve.y)
+
+
+def _rate(rate: metrics.Rate) -> RateResult:
+    return RateResult(
+        count=rate.count, parts=rate.parts, rate=rate.rate, low=rate.low, high=rate.high, confidence=rate.confidence
+    )

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from edge.health.statistics import STAGES, Statistics
+from edge.health.statistics import TIMED, Statistics
 from edge.records import FrameIdentity, Outcome, Reason, StageTimes, Verdict
 
 
@@ -107,5 +107,5 @@ def test_every_stage_has_its_percentiles() -> None:
     statistics.timed("acknowledged", 8.0)
     values = statistics.take()
     assert (values["commit_p50_ms"], values["acknowledged_max_ms"]) == (3.0, 8.0)
-    for stage in STAGES:
+    for stage in TIMED:
         assert {f"{stage}_{name}_ms" for name in ("p50", "p95", "p99", "max")} <= values.keys()

@@ -23,7 +23,8 @@ from edge.health.supervision import Heartbeat
 from edge.inspection.options import InspectorOptions
 from edge.line.control import Control
 from edge.line.gate import Gate
-from edge.line.recipes import Recipe, Recipes, Shelf, open_recipe
+from edge.line.recipe import Recipe, open_recipe
+from edge.line.recipes import Recipes, Shelf
 from edge.protocol.commands import Request
 from edge.records import Frame, FrameIdentity, Message, Outcome, Reason, Verdict
 from edge.settings.tree import Settings

@@ -16,7 +16,8 @@ from edge.bundle.bundle import MANIFEST, GoldenRecord, read_manifest
 from edge.errors import BundleError, SelfTestError
 from edge.inspection.inspector import Inspector
 from edge.inspection.options import InspectorOptions
-from edge.line.recipes import Recipe, Recipes, RecipeState, Shelf, Switch, open_recipe
+from edge.line.recipe import Recipe, open_recipe
+from edge.line.recipes import Recipes, RecipeState, Shelf, Switch
 from edge.records import Outcome, Reason
 from tests.bundles import draw_good, make_frame, reseal
 
