@@ -45,13 +45,3 @@ def stage_medians(stages: Sequence[StageTimes]) -> dict[str, float]:
     """Median milliseconds of each stage and in all; every picture's map was computed, as for a failed part."""
     times = [each.by_stage() | {"total": each.total_ms} for each in stages]
     return {name: round(median(time[name] for time in times), 3) for name in (*STAGES, "total")}
-
-
-def _curve(curve: metrics.Curve) -> CurveResult:
-    return CurveResult(x=curve.x, y=curve.y)
-
-
-def _rate(rate: metrics.Rate) -> RateResult:
-    return RateResult(
-        count=rate.count, parts=rate.parts, rate=rate.rate, low=rate.low, high=rate.high, confidence=rate.confidence
-    )

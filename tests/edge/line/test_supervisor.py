@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.rig.brokers import PATIENCE_S, wait_until
-from edge.delivery.delivery import open_delivery
+from edge.delivery.opening import open_delivery
 from edge.health.alarms import Alarms, Conditions
 from edge.health.statistics import Statistics
 from edge.health.supervision import Heartbeat, SystemdNotifier
