@@ -19,8 +19,8 @@ from edge.files.pictures import write_picture
 from edge.files.schema import hash_bytes, read_json
 from edge.records import Frame, FrameIdentity, UInt8Array
 from edge.sources.simulated.source import SimulatedPart, draw_part
-from export.conversion.convert import ConvertOptions, convert
-from export.conversion.weights import WeightsChoice
+from export.conversion.convert import convert
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.teaching.teach import TeachOptions, teach
 
 GOOD_PARTS = 30

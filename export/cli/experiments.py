@@ -15,8 +15,8 @@ from edge.bundle.ir import DEFAULT_GEOMETRY, Geometry
 from edge.errors import SettingsError
 from edge.terminal import say
 from export.cli.options import LEAST_RATIO, CategoryOption
-from export.conversion.make_ir import IrRecipe
 from export.conversion.names import BackboneName
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.datasets.find import find_categories
 from export.experiments.conclusion import mean_auroc, mean_total_ms
 from export.experiments.results import EXPERIMENT, ExperimentResults, ExperimentRow
@@ -76,7 +76,7 @@ def experiment(
     geometry = DEFAULT_GEOMETRY if input_size is None else Geometry(input_height=input_size, input_width=input_size)
     categories = find_categories(root, tuple(category or ()))
     base = Base(
-        recipe=IrRecipe(backbone=backbone, weights=file, geometry=geometry),
+        network=ConvertOptions(backbone=backbone, weights=WeightsChoice(file=file), geometry=geometry),
         teaching=TeachOptions(ir=out, images=root, out=out, coreset_ratio=coreset_ratio, seed=seed, replace=True),
         weights=labelled,
         fewest_good=min(len(entry.train) for entry in categories),

@@ -26,8 +26,9 @@ from edge.terminal import run_app, say
 from export.cli import evaluate as cli_evaluate
 from export.cli.experiments import experiment
 from export.cli.options import TEACH, IrOption, ReplaceOption
-from export.conversion.make_ir import CALIBRATION_PICTURES, IrRecipe, import_quantize, load_inputs, make_ir
+from export.conversion.make_ir import CALIBRATION_PICTURES, import_quantize, load_inputs, make_ir
 from export.conversion.names import BackboneName
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.teaching.latency_budget import fit, print_alternatives, write_alternatives
 from export.teaching.teach import TeachOptions, teach
 
@@ -84,18 +85,18 @@ def convert(
     """Convert a pretrained backbone to an OpenVINO IR directory. Needs torch."""
     if precision == "int8" and calibration is None:
         raise SettingsError("--precision int8 needs --calibration: a directory of pictures of good parts")
-    recipe = IrRecipe(
+    network = ConvertOptions(
         backbone=backbone,
-        weights=weights,
-        random_seed=random_weights,
         layers=tuple(name.strip() for name in layers.split(",") if name.strip()),
         embedding=embedding,
         neighbourhood=neighbourhood,
         geometry=parse_geometry(input_size, resize, crop),
-        precision=precision,
+        weights=WeightsChoice(file=weights, random_seed=random_weights),
     )
     pictures = [] if calibration is None else list_pictures(calibration)
-    ir = make_ir(recipe, out, calibration=pictures, tolerance=tolerance, overwrite=replace, report=say)
+    ir = make_ir(
+        network, out, precision=precision, calibration=pictures, tolerance=tolerance, overwrite=replace, report=say
+    )
     _say_ir(ir, out)
 
 

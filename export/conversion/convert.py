@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import edge
-from edge.bundle.ir import DEFAULT_GEOMETRY, EmbeddingName, Geometry, IrDescription, Parity
+from edge.bundle.ir import Geometry, IrDescription, Parity
 from edge.errors import ExportError
 from edge.records import Float32Array, UInt8Array
 from export.conversion.backbones import (
@@ -34,25 +33,14 @@ from export.conversion.backbones import (
 )
 from export.conversion.drawn_pictures import draw_pictures
 from export.conversion.ir_files import load_model, model_files, refuse_existing, run_model, write_ir
+from export.conversion.options import ConvertOptions
 from export.conversion.reference import make_reference
-from export.conversion.weights import PUBLISHED, LoadedWeights, WeightsChoice, load_weights
+from export.conversion.weights import LoadedWeights, load_weights
 
 # pretrain_embed_dimension and target_embed_dimension of the authors' published runs.
 POOLED_DIMENSION = 1024
 DRAWN_PICTURES = 4
 TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True, slots=True)
-class ConvertOptions:
-    """What shall be converted."""
-
-    backbone: str = "wide_resnet50_2"
-    layers: tuple[str, ...] = ("layer2", "layer3")
-    embedding: EmbeddingName = "concat"
-    neighbourhood: int = 3  # side of the square each patch is averaged over; odd
-    geometry: Geometry = DEFAULT_GEOMETRY
-    weights: WeightsChoice = PUBLISHED
 
 
 def convert(

@@ -28,6 +28,7 @@ from edge.files.places import default_cache_dir
 from edge.files.schema import hash_bytes
 from export.conversion.backbones import random_state
 from export.conversion.names import EFFICIENTNET_LITE0
+from export.conversion.options import WeightsChoice
 from export.download import download
 
 
@@ -40,7 +41,6 @@ class Published:
 
 
 # torchvision's IMAGENET1K_V1: the weights of the paper. A name ends with the first 8 digits of its sha256.
-TORCHVISION_ADDRESS = "https://download.pytorch.org/models"
 TORCHVISION_FILES: Mapping[str, Published] = {
     "resnet18": Published("resnet18-f37072fd.pth", "f37072fd47e89c5e827621c5baffa7500819f7896bbacec160b1a16c560e07ec"),
     "resnet34": Published("resnet34-b627a593.pth", "b627a593bcbe140c234610266fe4f8ae95ea42fc881d091c9b6052e6b1d0590f"),
@@ -65,19 +65,6 @@ UNREADABLE = (
     AssertionError, AttributeError,
 )  # fmt: skip
 Origin = Literal["file", "download", "package", "random"]
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsChoice:
-    """Where weights shall come from; with neither file nor seed: the published ones."""
-
-    file: Path | None = None
-    random_seed: int | None = None  # for timing only
-    address: str = TORCHVISION_ADDRESS
-    cache: Path | None = None  # none: `edge.files.places.default_cache_dir`
-
-
-PUBLISHED = WeightsChoice()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -13,13 +13,14 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from edge.bundle.ir import MODEL_JSON
+from edge.bundle.ir import MODEL_JSON, IrPrecision
 from edge.errors import ExportError
 from edge.files.atomic import refuse_unwritable
 from edge.files.names import shown
 from edge.health.usage import cpu_model
 from edge.terminal import say
-from export.conversion.make_ir import IrRecipe, make_ir
+from export.conversion.make_ir import make_ir
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.datasets.category import Category
 from export.evaluation.evaluate import EvaluateOptions, evaluate
 from export.evaluation.results import CategoryResults
@@ -67,15 +68,17 @@ def run_experiment(experiment: Experiment, base: Base, categories: Sequence[Cate
 def _run_setting(
     setting: Setting, base: Base, categories: Sequence[Category], place: Path, ir_root: Path
 ) -> ExperimentRow:
-    recipe = replace(base.recipe, **setting.recipe)
+    network = replace(base.network, **setting.network)
     run = f"{setting.series}_{setting.label}".strip("_").translate(_FILE_NAME)
     measured = []
     for category in categories:
-        ir = _ir_for(recipe, category, ir_root)
-        teaching = replace(base.teaching, ir=ir, allow_random=recipe.random_seed is not None, **setting.teaching)
+        ir = _ir_for(network, setting.precision, category, ir_root)
+        teaching = replace(
+            base.teaching, ir=ir, allow_random=network.weights.random_seed is not None, **setting.teaching
+        )
         changed = category if setting.category is None else setting.category(category, base.teaching.seed)
         measured.append(_measurement(evaluate(changed, EvaluateOptions(teaching, place / run, gallery=0))))
-    weights = {"weights": RANDOM} if recipe.random_seed is not None else {}
+    weights = {"weights": RANDOM} if network.weights.random_seed is not None else {}
     return ExperimentRow(
         label=setting.label,
         value=setting.value,
@@ -85,15 +88,15 @@ def _run_setting(
     )
 
 
-def _ir_for(recipe: IrRecipe, category: Category, root: Path) -> Path:
-    """The recipe's IR, made once; an int8 one for each category, on whose good parts it is calibrated."""
-    described = {name: str(value) for name, value in asdict(recipe).items()}
-    if recipe.precision == "int8":
+def _ir_for(network: ConvertOptions, precision: IrPrecision, category: Category, root: Path) -> Path:
+    """The network's IR, made once; an int8 one for each category, on whose good parts it is calibrated."""
+    described = {name: str(value) for name, value in asdict(network).items()} | {"precision": precision}
+    if precision == "int8":
         described["category"] = str(category.path.resolve())
     digest = hashlib.sha256(repr(sorted(described.items())).encode()).hexdigest()[:10]
-    out = root / f"{recipe.backbone}-{recipe.precision}-{digest}"
+    out = root / f"{network.backbone}-{precision}-{digest}"
     if not (out / MODEL_JSON).is_file():
-        make_ir(recipe, out, calibration=category.train, report=say)
+        make_ir(network, out, precision=precision, calibration=category.train, report=say)
     return out
 
 
@@ -114,17 +117,13 @@ def _measurement(results: CategoryResults) -> CategoryMeasurement:
 
 
 def _describe(base: Base) -> dict[str, str]:
-    recipe, teaching = base.recipe, base.teaching
-    geometry = recipe.geometry
+    network, teaching = base.network, base.teaching
+    geometry = network.geometry
     return {
-        "backbone": recipe.backbone,
-        "weights": shown(recipe.weights.name)
-        if recipe.weights
-        else "random"
-        if recipe.random_seed is not None
-        else "published",
-        "layers": ", ".join(recipe.layers),
-        "embedding": recipe.embedding,
+        "backbone": network.backbone,
+        "weights": _describe_weights(network.weights),
+        "layers": ", ".join(network.layers),
+        "embedding": network.embedding,
         "input": f"{geometry.input_width}×{geometry.input_height}",
         "coreset ratio": f"{teaching.coreset_ratio:g}",
         "false-reject rate asked for": f"{teaching.false_reject_rate:g}",
@@ -132,7 +131,10 @@ def _describe(base: Base) -> dict[str, str]:
     }
 
 
+def _describe_weights(choice: WeightsChoice) -> str:
+    if choice.file is not None:
+        return shown(choice.file.name)
+    return "published" if choice.random_seed is None else "random"
+
+
 _FILE_NAME = str.maketrans(dict.fromkeys(" /\\:%,=()²·", "_"))
-
-
-# The settings of each experiment.

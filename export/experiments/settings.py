@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from edge.bundle.ir import Geometry
+from edge.bundle.ir import Geometry, IrPrecision
 from edge.errors import ExportError
-from edge.records import Search
-from export.conversion.make_ir import IrRecipe
+from edge.records import Precision, Search
 from export.conversion.names import BACKBONES, EFFICIENTNET_LITE0
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.datasets.category import Category
 from export.metrics.records import GOOD
 from export.teaching.teach import TeachOptions
@@ -48,7 +48,12 @@ LAYERS = (
 )
 
 
-PRECISIONS = (("f32", "f32"), ("f32", "bf16"), ("int8", "f32"), ("int8", "bf16"))
+PRECISIONS: tuple[tuple[IrPrecision, Precision], ...] = (
+    ("f32", "f32"),
+    ("f32", "bf16"),
+    ("int8", "f32"),
+    ("int8", "bf16"),
+)
 
 
 SEARCHES: tuple[Search, ...] = ("exact", "fast")
@@ -67,7 +72,8 @@ class Setting:
     label: str
     value: float | str
     series: str = ""
-    recipe: Mapping[str, Any] = field(default_factory=dict)  # of `IrRecipe`
+    network: Mapping[str, Any] = field(default_factory=dict)  # of `ConvertOptions`
+    precision: IrPrecision = "f32"  # of the IR
     teaching: Mapping[str, Any] = field(default_factory=dict)  # of `TeachOptions`
     category: CategoryChange | None = None  # with the seed
     extra: Mapping[str, str] = field(default_factory=dict)
@@ -77,7 +83,7 @@ class Setting:
 class Base:
     """What is held still."""
 
-    recipe: IrRecipe
+    network: ConvertOptions
     teaching: TeachOptions  # `ir`, `images` and `out` are set for each run
     weights: Mapping[str, Path] = field(default_factory=dict)  # label or backbone → file
     fewest_good: int = max(SHOTS) + 1  # teaching pictures of the smallest category
@@ -105,7 +111,7 @@ def _coreset_settings(base: Base) -> tuple[Setting, ...]:
 
 def _backbone_settings(base: Base) -> tuple[Setting, ...]:
     return tuple(
-        Setting(backbone, backbone, recipe={"backbone": backbone, **_weights_for(backbone, base)})
+        Setting(backbone, backbone, network={"backbone": backbone, **_weights_for(backbone, base)})
         for backbone in BACKBONES
     )
 
@@ -113,10 +119,10 @@ def _backbone_settings(base: Base) -> tuple[Setting, ...]:
 def _weights_for(backbone: str, base: Base) -> dict[str, Any]:
     """The file that was given for this backbone; else pip's; else random, which the row then says."""
     if backbone in base.weights:
-        return {"weights": base.weights[backbone], "random_seed": None}
-    if backbone == base.recipe.backbone:
+        return {"weights": WeightsChoice(file=base.weights[backbone])}
+    if backbone == base.network.backbone:
         return {}
-    return {"weights": None, "random_seed": None if backbone == EFFICIENTNET_LITE0 else 0}
+    return {"weights": WeightsChoice(random_seed=None if backbone == EFFICIENTNET_LITE0 else 0)}
 
 
 def _pretraining_settings(base: Base) -> tuple[Setting, ...]:
@@ -125,31 +131,31 @@ def _pretraining_settings(base: Base) -> tuple[Setting, ...]:
     if _UNTRAINED in base.weights:
         raise ExportError(f"--weights {_UNTRAINED}=…: random weights of that name are measured anyway; choose another")
     given = tuple(
-        Setting(label, label, recipe={"weights": path, "random_seed": None}) for label, path in base.weights.items()
+        Setting(label, label, network={"weights": WeightsChoice(file=path)}) for label, path in base.weights.items()
     )
-    untrained = Setting(_UNTRAINED, _UNTRAINED, recipe={"weights": None, "random_seed": 0})
+    untrained = Setting(_UNTRAINED, _UNTRAINED, network={"weights": WeightsChoice(random_seed=0)})
     return (*given, untrained)
 
 
 def _layer_settings(base: Base) -> tuple[Setting, ...]:
     del base
-    return tuple(Setting("+".join(layers), "+".join(layers), recipe={"layers": layers}) for layers in LAYERS)
+    return tuple(Setting("+".join(layers), "+".join(layers), network={"layers": layers}) for layers in LAYERS)
 
 
 def _neighbourhood_settings(base: Base) -> tuple[Setting, ...]:
     del base
-    return tuple(Setting(f"{side}×{side}", side, recipe={"neighbourhood": side}) for side in NEIGHBOURHOODS)
+    return tuple(Setting(f"{side}×{side}", side, network={"neighbourhood": side}) for side in NEIGHBOURHOODS)
 
 
 def _resolution_settings(base: Base) -> tuple[Setting, ...]:
     """The field of view stays: the paper's resize of 256 to a crop of 224, in proportion."""
-    shorter = base.recipe.geometry.resize_shorter
-    share = None if shorter is None else shorter / base.recipe.geometry.input_height
+    shorter = base.network.geometry.resize_shorter
+    share = None if shorter is None else shorter / base.network.geometry.input_height
     return tuple(
         Setting(
             f"{side}²",
             side,
-            recipe={
+            network={
                 "geometry": Geometry(
                     input_height=side, input_width=side, resize_shorter=None if share is None else round(side * share)
                 )
@@ -221,7 +227,7 @@ def _precision_settings(base: Base) -> tuple[Setting, ...]:
             f"{ir}, {arithmetic}",
             f"{ir}, {arithmetic}",
             f"{search} search",
-            recipe={"precision": ir},
+            precision=ir,
             teaching={"precision": arithmetic, "search": search},
         )
         for search in SEARCHES

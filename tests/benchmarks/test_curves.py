@@ -6,9 +6,10 @@ import numpy as np
 
 from benchmarks.curves import resize_ir
 from edge.bundle.ir import MODEL_BIN, MODEL_XML, Geometry, read_ir_description
-from export.conversion.convert import ConvertOptions, convert
+from export.conversion.convert import convert
 from export.conversion.drawn_pictures import draw_pictures
 from export.conversion.ir_files import load_model, run_model
+from export.conversion.options import ConvertOptions
 
 SIDE = 96
 

@@ -11,9 +11,9 @@ import pytest
 
 from edge.bundle.ir import Geometry
 from edge.files.pictures import list_pictures, read_picture
-from export.conversion.convert import ConvertOptions, convert
+from export.conversion.convert import convert
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.conversion.quantize import quantize
-from export.conversion.weights import WeightsChoice
 from export.teaching.teach import TeachOptions, teach
 
 EDGE = Path(sys.executable).parent / "patchline-edge"

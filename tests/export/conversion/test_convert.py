@@ -18,7 +18,6 @@ from edge.records import UInt8Array
 from export.conversion.backbones import normalisation
 from export.conversion.convert import (
     ConcatEmbedding,
-    ConvertOptions,
     PooledEmbedding,
     build_extractor,
     convert,
@@ -27,9 +26,9 @@ from export.conversion.convert import (
 )
 from export.conversion.drawn_pictures import draw_pictures
 from export.conversion.ir_files import load_model, run_model
-from export.conversion.names import BACKBONES
+from export.conversion.names import BACKBONES, BackboneName
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.conversion.reference import make_reference
-from export.conversion.weights import WeightsChoice
 from tests.places import SHARED
 
 RESNET18_FILE = SHARED / "weights" / "resnet18_imagenet_layers1-3.pth"
@@ -42,7 +41,7 @@ SHALLOW = ConvertOptions("resnet18", layers=("layer1",), geometry=SMALL, weights
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_every_backbone_converts_and_agrees_with_torch(backbone: str, tmp_path: Path) -> None:
+def test_every_backbone_converts_and_agrees_with_torch(backbone: BackboneName, tmp_path: Path) -> None:
     options = ConvertOptions(backbone, geometry=SMALL, weights=RANDOM)
 
     description = convert(options, tmp_path / "ir")
@@ -53,7 +52,7 @@ def test_every_backbone_converts_and_agrees_with_torch(backbone: str, tmp_path: 
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "wide_resnet50_2", "efficientnet_lite0"])
-def test_the_pooled_embedding_converts_and_agrees_with_torch(backbone: str, tmp_path: Path) -> None:
+def test_the_pooled_embedding_converts_and_agrees_with_torch(backbone: BackboneName, tmp_path: Path) -> None:
     options = ConvertOptions(backbone, embedding="pooled", geometry=SMALL, weights=RANDOM)
 
     description = convert(options, tmp_path / "ir")
@@ -202,7 +201,7 @@ def test_the_ir_takes_pixels_and_gives_patches(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "efficientnet_lite0"])
-def test_the_ir_normalises_bgr_as_the_network_was_trained(backbone: str, tmp_path: Path) -> None:
+def test_the_ir_normalises_bgr_as_the_network_was_trained(backbone: BackboneName, tmp_path: Path) -> None:
     options = ConvertOptions(backbone, layers=("layer1",), geometry=SMALL, weights=RANDOM)
     convert(options, tmp_path / "ir")
     (picture,) = draw_pictures(1, 64, 96, seed=9)

@@ -14,11 +14,11 @@ from edge.bundle.ir import MODEL_BIN, MODEL_XML, Geometry, IrDescription, read_i
 from edge.errors import BundleError, ExportError
 from edge.files.schema import read_verified
 from edge.records import UInt8Array
-from export.conversion.convert import ConvertOptions, convert
+from export.conversion.convert import convert
 from export.conversion.drawn_pictures import draw_pictures
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.conversion.quantize import MINIMUM_PICTURES, Preset, _check_int8, quantize
 from export.conversion.reference import make_reference
-from export.conversion.weights import WeightsChoice
 from tests.places import SHARED
 
 RESNET18_FILE = SHARED / "weights" / "resnet18_imagenet_layers1-3.pth"

@@ -16,11 +16,11 @@ from torch import Tensor
 from edge.errors import ExportError
 from export.conversion.backbones import LAYERS, build_backbone
 from export.conversion.names import EFFICIENTNET_LITE0
+from export.conversion.options import WeightsChoice
 from export.conversion.weights import (
     LITE0_SHA256,
     TORCHVISION_FILES,
     Published,
-    WeightsChoice,
     _published_weights,
     fetch_published,
     hash_tensors,

@@ -14,7 +14,8 @@ from edge.errors import ExportError
 from edge.files.pictures import list_pictures, read_picture, write_picture
 from edge.inspection.inspector import Inspector
 from edge.records import Box, Outcome, Reason
-from export.conversion.convert import ConvertOptions, convert
+from export.conversion.convert import convert
+from export.conversion.options import ConvertOptions
 from export.datasets.find import find_categories
 from export.evaluation.ensemble import Ensemble, Scale, combine
 from export.evaluation.evaluate import EvaluateOptions, evaluate

@@ -17,8 +17,8 @@ from edge.inspection.inspector import Inspector
 from edge.inspection.options import InspectorOptions
 from edge.normality.fast_bank import FastBank
 from edge.records import AnomalyMap, Box, Outcome
-from export.conversion.convert import ConvertOptions, convert
-from export.conversion.weights import WeightsChoice
+from export.conversion.convert import convert
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.datasets.category import Category
 from export.datasets.find import find_categories
 from export.datasets.ground_truth import read_mask_of

@@ -11,7 +11,7 @@ import pytest
 from edge.bundle.ir import Geometry
 from edge.errors import ExportError, SettingsError
 from export.cli.experiments import parse_weights
-from export.conversion.make_ir import IrRecipe
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.datasets.category import Category
 from export.datasets.find import find_categories
 from export.experiments.conclusion import conclude
@@ -22,7 +22,7 @@ from export.metrics.records import GOOD
 from export.teaching.teach import TeachOptions
 from tests.datasets import TAUGHT, draw_category
 
-SMALL = IrRecipe(backbone="efficientnet_lite0", geometry=Geometry(input_height=96, input_width=96))
+SMALL = ConvertOptions(backbone="efficientnet_lite0", geometry=Geometry(input_height=96, input_width=96))
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def category(tmp_path_factory: pytest.TempPathFactory) -> Category:
 
 
 def base(out: Path) -> Base:
-    return Base(recipe=SMALL, teaching=TeachOptions(ir=out, images=out, out=out, replace=True))
+    return Base(network=SMALL, teaching=TeachOptions(ir=out, images=out, out=out, replace=True))
 
 
 def row(label: str, auroc: float, total_ms: float) -> ExperimentRow:
@@ -72,8 +72,8 @@ def test_an_experiment_measures_every_setting_and_keeps_what_did_not_change(
 
 def test_settings_that_change_the_network_make_their_own_ir(category: Category, tmp_path: Path) -> None:
     two = (
-        Setting("layer2", "layer2", recipe={"layers": ("layer2",)}),
-        Setting("int8", "int8", recipe={"precision": "int8"}),
+        Setting("layer2", "layer2", network={"layers": ("layer2",)}),
+        Setting("int8", "int8", precision="int8"),
     )
     experiment = replace(EXPERIMENTS["layers"], settings=lambda _: two)
 
@@ -90,7 +90,7 @@ def test_every_experiment_has_settings_that_differ_in_one_thing(name: str, tmp_p
     assert len(settings) >= 4
     assert len(set(places)) == len(places)
     for setting in settings:
-        replace(SMALL, **setting.recipe)
+        replace(SMALL, **setting.network)
         replace(base(tmp_path).teaching, **setting.teaching)
 
 
@@ -106,12 +106,11 @@ def test_pretrainings_need_checkpoints_and_end_with_an_untrained_network(tmp_pat
 
 def test_a_network_without_weights_of_its_own_says_that_its_quality_means_nothing(tmp_path: Path) -> None:
     settings = {setting.label: setting for setting in EXPERIMENTS["backbones"].settings(base(tmp_path))}
-    assert settings["resnet34"].recipe["random_seed"] == 0
-    assert settings["efficientnet_lite0"].recipe == {"backbone": "efficientnet_lite0"}
+    assert settings["resnet34"].network["weights"] == WeightsChoice(random_seed=0)
+    assert settings["efficientnet_lite0"].network == {"backbone": "efficientnet_lite0"}
     given = replace(base(tmp_path), weights={"resnet34": Path("r34.pth")})
     settings = {setting.label: setting for setting in EXPERIMENTS["backbones"].settings(given)}
-    assert settings["resnet34"].recipe["weights"] == Path("r34.pth")
-    assert settings["resnet34"].recipe["random_seed"] is None
+    assert settings["resnet34"].network["weights"] == WeightsChoice(file=Path("r34.pth"))
 
 
 def test_few_shots_teach_from_so_many_and_set_the_threshold_by_the_others(category: Category) -> None:
