@@ -20,7 +20,8 @@ from benchmarks.campaigns import CampaignError, Rows
 from edge.bundle.ir import Geometry
 from edge.files.pictures import write_picture
 from edge.sources.simulated.source import draw_part
-from export.conversion.make_ir import IrRecipe, make_ir
+from export.conversion.make_ir import make_ir
+from export.conversion.options import ConvertOptions
 from export.teaching.teach import TeachOptions, teach
 
 COUNT = 6
@@ -72,8 +73,8 @@ def _teach(directory: Path, seed: int) -> Path:
     pictures = [good / f"{number:03}.png" for number in range(_PARTS)]
     for number, path in enumerate(pictures):
         write_picture(path, draw_part(seed, number, (2 * _SIDE, 2 * _SIDE), 0).image)
-    recipe = IrRecipe("efficientnet_lite0", geometry=Geometry(input_height=_SIDE, input_width=_SIDE), precision="int8")
-    make_ir(recipe, directory / "ir", calibration=pictures)
+    network = ConvertOptions("efficientnet_lite0", geometry=Geometry(input_height=_SIDE, input_width=_SIDE))
+    make_ir(network, directory / "ir", precision="int8", calibration=pictures)
     teach(TeachOptions(ir=directory / "ir", images=good, out=directory / "bundle"))
     return directory / "bundle"
 
