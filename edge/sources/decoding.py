@@ -28,6 +28,10 @@ _DETECT = "crccheck+bitstream+buffer+explode"
 # H.264 and H.265 hold back 16 frames at the most to bring them into order; a packet that has no picture after so many
 # others had theirs is none (VP8's frames that are never shown).
 _LONGEST_REORDERING = 16
+# H.264 (7.4.1) and H.265 let no unit end in a zero byte; decoders take zeros for blocks like those before. Some
+# cameras pad units to multiples of 4, 8 or 16 bytes all the same.
+_ENDS_IN_NO_ZERO = frozenset({"h264", "hevc"})
+_ZEROED = bytes(16)
 # Measured by `python -m benchmarks.campaigns camera`: their decoders take most damage for pictures.
 _BLIND = frozenset({"vp8", "libvpx", "vp9", "libvpx-vp9"})
 
@@ -89,13 +93,16 @@ class FrameDecoder:
             return [unusable(f"not decoded before the next key frame: {self._damage}")]
         number, self._packets = self._packets, self._packets + 1
         self._waiting.add(number)
-        if packet.is_corrupt:
+        if packet.is_corrupt or self._ends_in_zeros(packet):
             return self._lose("a packet came damaged or cut off")
         packet.pts = packet.dts = number  # comes back as the picture's
         try:
             return self._take(self._context.decode(packet))
         except FFmpegError as error:
             return self._lose(f"a frame cannot be decoded ({error.strerror})")
+
+    def _ends_in_zeros(self, packet: Packet[VideoStream]) -> bool:
+        return self._context.name in _ENDS_IN_NO_ZERO and bytes(memoryview(packet)[-len(_ZEROED) :]) == _ZEROED
 
     def _take(self, frames: list[VideoFrame]) -> list[Shot]:
         shots: list[Shot] = []

@@ -18,6 +18,7 @@ DAMAGES: dict[str, Damage] = {
     "cut": lambda data: data[: len(data) // 2],
     "zeroed": lambda data: bytes(len(data)),
     "half zeroed": lambda data: data[: len(data) // 2] + bytes(len(data) - len(data) // 2),
+    "end zeroed": lambda data: data[: len(data) * 4 // 5] + bytes(len(data) - len(data) * 4 // 5),
     "garbage": lambda data: np.random.default_rng(0).bytes(len(data)),
 }
 
