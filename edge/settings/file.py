@@ -28,6 +28,8 @@ _MOST_BYTES = 2**20
 _MOST_DEPTH = 16  # tables and lists within one another; ours need four
 _MOST_PROBLEMS = 10  # are told at once
 _SHOWN = 80  # characters of a name or value that is wrong
+_MOST_DOTS = 64  # in one line, but for those of a comment or of the line's one text
+_ONE_TEXT = re.compile(r"""\s*(#.*|[\w-]+(\.[\w-]+){0,7}\s*=\s*("[^"]*"|'[^']*')\s*(#.*)?)""")
 _LOGIN = re.compile(r"//.*@")
 
 
@@ -51,7 +53,8 @@ def load_settings(path: Path | None) -> Settings:
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(read_given(path, most=_MOST_BYTES).decode("utf-8"))
+        text = read_given(path, most=_MOST_BYTES).decode("utf-8")
+        values = None if _has_endless_key(text) else tomllib.loads(text)
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
@@ -66,6 +69,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: tables and lists are nested more than {_MOST_DEPTH} deep")
     anchored: dict[str, Any] = written(values, path.parent)
     return anchored
+
+
+def _has_endless_key(text: str) -> bool:
+    """A key of n dotted parts would take the parser n² of memory. The dots of a path or an address are its own."""
+    lines = (line for line in text.split("\n") if line.count(".") > _MOST_DOTS)
+    return any(_ONE_TEXT.fullmatch(line) is None for line in lines)
 
 
 def _depth(values: object) -> int:

@@ -15,6 +15,7 @@ from edge.settings.values import (
     RESPONSE_PREFIX,
     YEAR_S,
     Device,
+    Host,
     Pixels,
     Section,
     SparkplugId,
@@ -181,7 +182,7 @@ class DefectSettings(Section):
 class MqttSettings(Section):
     """The broker. Plain text goes to loopback only, unless `allow_plaintext` says otherwise."""
 
-    host: Text = Field(default="127.0.0.1", max_length=253)
+    host: Host = "127.0.0.1"
     """Name or address of the broker."""
     port: int = Field(default=1883, ge=1, le=65535)
     """1883, or 8883 with TLS."""

@@ -46,6 +46,8 @@ TopicLevel = Annotated[str, Field(pattern=TOPIC_LEVEL)]
 SparkplugId = Annotated[str, Field(pattern=SPARKPLUG_ID)]
 # A product's name in every verdict, which has at most a kilobyte.
 RecipeName = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_printable)]
+# A name or an address, of which a URL is neither.
+Host = Annotated[str, Field(pattern=r"^[^\s/@\x00-\x1f\x7f]{0,253}$")]
 Threads = Annotated[int, Field(ge=0, le=MOST_THREADS)]
 Pixels = Annotated[int, Field(ge=32, le=LARGEST_SIDE)]
 

@@ -343,6 +343,9 @@ def test_every_number_has_both_bounds() -> None:
         ("[outbox]\ncrop_expiry_s = 4294967296", "outbox.crop_expiry_s"),
         ("[mqtt]\nport = true", "mqtt.port"),
         ('[mqtt]\nhost = "a\\nb"', "mqtt.host"),
+        ("[mqtt]\nhost = 'mqtt://line:secret@10.0.0.7'", "mqtt.host: String should match pattern"),
+        ("[mqtt]\nhost = 'mqtt://line:secret@10.0.0.7'", "got 'mqtt://…@10.0.0.7'"),
+        (f"{'.'.join('a' * 20_000)} = 1", "nested more than 16 deep"),
         (f"[mqtt]\nuser = '{'u' * 65_536}'", "mqtt.user"),
         (f"[mqtt]\nport = 0x{'f' * 5000}", "mqtt.port"),
         (f"[mqtt]\nport = {'9' * 5000}", "thousands of digits"),
@@ -358,6 +361,12 @@ def test_nonsense_is_refused_in_one_line(tmp_path: Path, text: str, where: str) 
     assert where in message
     assert message.isprintable()
     assert len(message) < 2000
+
+
+def test_a_path_and_a_comment_may_hold_as_many_dots_as_they_like(tmp_path: Path) -> None:
+    dots = "." * 200
+    loaded = load(tmp_path, f"# {dots}\nbundle = 'a{dots}b'  # {dots}")
+    assert loaded.bundle.name == f"a{dots}b"
 
 
 def test_json_of_the_environment_that_is_nested_too_deeply_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
