@@ -243,7 +243,7 @@ def _work(case: CaseResult) -> str:
         return ". The graph alone re-weights its image score (equation 7)" if not case.reweight_neighbours else ""
     return (
         f". Every variant re-weights its image score over {case.reweight_neighbours} neighbours; those of graph and "
-        f"ours, both at f32, differ by {case.score_difference:.2%} at the most"
+        f"ours, both at f32, differ by {case.score_difference:.0e} of themselves at the most"
     )
 
 

@@ -59,7 +59,7 @@ def test_a_start_is_shown_by_its_phases_and_against_the_graph_with_filled_caches
 def test_a_case_says_that_all_do_the_same_work_where_that_was_checked() -> None:
     checked = make_case().model_copy(update={"reweight_neighbours": 9, "score_difference": 0.0002})
     assert "re-weights its image score over 9 neighbours" in summary_table(checked)
-    assert "differ by 0.02% at the most" in summary_table(checked)
+    assert "differ by 2e-04 of themselves" in summary_table(checked)
     assert "The graph alone re-weights" in summary_table(make_case())
 
 
