@@ -103,6 +103,7 @@ CARRIERS = (
     Carrier("MJPEG camera", "mjpeg", MULTIPART, {}, over_http=True),
     Carrier("H.264 file", "libx264", ".mp4", {"bf": "2"}),
     Carrier("H.264 camera", "libx264", ".mkv", {"tune": "zerolatency"}, over_http=True),
+    Carrier("H.265 file", "libx265", ".mkv", {"x265-params": "log-level=none:bframes=2", "preset": "ultrafast"}),
     Carrier("MPEG-4 file", "mpeg4", ".mp4", {}),
 )
 _BOUNDARY = b"--frame\r\n"

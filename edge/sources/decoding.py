@@ -25,15 +25,16 @@ from edge.sources.base import PixelLimit, Shot, unusable
 log = logging.getLogger("patchline.source")
 
 _DETECT = "crccheck+bitstream+buffer+explode"
-# H.264 and H.265 hold back 16 frames at the most to bring them into order; a packet that has no picture after so many
-# others had theirs is none (VP8's frames that are never shown).
+# H.264 and H.265 hold back 16 frames at the most to bring them into order: a packet that has no picture after so many
+# others had theirs will never have one.
 _LONGEST_REORDERING = 16
+_NEVER_SHOWN = frozenset({"vp8", "libvpx"})  # has packets that are meant to have no picture
 # H.264 (7.4.1) and H.265 let no unit end in a zero byte; decoders take zeros for blocks like those before. Some
 # cameras pad units to multiples of 4, 8 or 16 bytes all the same.
 _ENDS_IN_NO_ZERO = frozenset({"h264", "hevc"})
 _ZEROED = bytes(16)
-# Measured by `python -m benchmarks.campaigns camera`: their decoders take most damage for pictures.
-_BLIND = frozenset({"vp8", "libvpx", "vp9", "libvpx-vp9"})
+# Tried with damage of every kind; decoders of other codecs take much of it for pictures (VP8, VP9, FFV1).
+_TELLS_DAMAGE = frozenset({"h264", "hevc", "mpeg2video", "mpeg4"})
 
 
 class Decoder(Protocol):
@@ -49,8 +50,8 @@ def make_decoder(stream: VideoStream, label: str, max_pixels: PixelLimit) -> Dec
     codec = stream.codec_context.name
     if codec == "mjpeg":
         return JpegDecoder(max_pixels)
-    if codec in _BLIND:
-        log.warning("source: %s: the decoder of %s cannot tell damaged frames; use H.264 or MJPEG", label, codec)
+    if codec not in _TELLS_DAMAGE:
+        log.warning("source: %s: the decoder of %s does not tell all damaged frames; use H.264 or MJPEG", label, codec)
     return FrameDecoder(stream.codec_context, max_pixels())
 
 
@@ -81,6 +82,7 @@ class FrameDecoder:
         self._waiting: set[int] = set()  # numbers of packets whose pictures have not come
         self._held: list[tuple[int, Shot]] = []  # that came before one which they may build on
         self._damage = "it begins between two key frames"
+        self._resumed_at: int | None = None  # time stamp of the key frame after damage
 
     def decode(self, packet: Packet[VideoStream]) -> list[Shot]:
         """One shot for a packet; pictures that the codec holds back come with later ones, in order."""
@@ -88,18 +90,25 @@ class FrameDecoder:
             return self._end()
         if packet.is_keyframe and self._damage:
             self._context.flush_buffers()
-            self._damage = ""
-        if self._damage:
-            return [unusable(f"not decoded before the next key frame: {self._damage}")]
+            self._damage, self._resumed_at = "", packet.pts
+        if self._damage or self._leads(packet):
+            return [unusable(f"not decoded before the next key frame: {self._damage or 'damage before it'}")]
         number, self._packets = self._packets, self._packets + 1
         self._waiting.add(number)
         if packet.is_corrupt or self._ends_in_zeros(packet):
             return self._lose("a packet came damaged or cut off")
         packet.pts = packet.dts = number  # comes back as the picture's
         try:
-            return self._take(self._context.decode(packet))
+            frames = self._context.decode(packet)
         except FFmpegError as error:
             return self._lose(f"a frame cannot be decoded ({error.strerror})")
+        if not frames and self._context.name in _NEVER_SHOWN:
+            self._waiting.discard(number)
+        return self._take(frames)
+
+    def _leads(self, packet: Packet[VideoStream]) -> bool:
+        """Whether it is shown before the key frame that it comes after: it builds on what was before, too."""
+        return packet.pts is not None and self._resumed_at is not None and packet.pts < self._resumed_at
 
     def _ends_in_zeros(self, packet: Packet[VideoStream]) -> bool:
         return self._context.name in _ENDS_IN_NO_ZERO and bytes(memoryview(packet)[-len(_ZEROED) :]) == _ZEROED
@@ -110,9 +119,11 @@ class FrameDecoder:
             if frame.is_corrupt:
                 return shots + self._lose("a frame is damaged")
             number = self._packets if frame.pts is None else frame.pts
-            self._waiting = {other for other in self._waiting if other > number - _LONGEST_REORDERING} - {number}
+            self._waiting.discard(number)
             self._held.append((number, Shot(_picture(frame))))
             shots += self._release()
+            if any(other <= number - _LONGEST_REORDERING for other in self._waiting):
+                return shots + self._lose("no picture came of a packet")
         return shots
 
     def _release(self) -> list[Shot]:
@@ -134,7 +145,7 @@ class FrameDecoder:
         if self._damage:
             return []
         try:
-            return self._take(self._context.decode(None)) + [shot for _, shot in self._held]
+            return self._take(self._context.decode(None)) + self._lose("no picture came of a packet")
         except FFmpegError as error:
             return self._lose(f"a frame cannot be decoded ({error.strerror})")
 
