@@ -188,6 +188,7 @@ class Doorkeeper:
     """
 
     def __init__(self, port: int, admit: Callable[[bytes], bool]) -> None:
+        self.host = HOST
         self._target = port
         self._admit = admit
         self._listener = socket.create_server((HOST, 0))

@@ -9,7 +9,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from edge.publishers.mqtt import reasons
 
 _WHO = "check the user, its password and the client id in the settings, and the broker's access rules"
-_ADVICE = {
+ADVICE = {
     reasons.UNSUPPORTED_PROTOCOL: "it must speak MQTT 5 with stations and audits, and MQTT 3.1.1 with Sparkplug",
     reasons.CLIENT_ID_INVALID: "choose another mqtt.client_id",
     reasons.BAD_PASSWORD: _WHO,
@@ -36,7 +36,7 @@ def name_reason(reason: ReasonCode) -> str:
 
 def with_advice(reason: ReasonCode) -> str:
     """`reason`, and what to do about it."""
-    return f"{name_reason(reason)}; {_ADVICE.get(reason.value, 'the broker log may say why')}"
+    return f"{name_reason(reason)}; {ADVICE.get(reason.value, 'the broker log may say why')}"
 
 
 def explain(error: Exception, *, tls: bool = False) -> str:
