@@ -8,8 +8,8 @@ from benchmarks.rig.station import FRAME_SIZE
 from edge.bundle.ir import Geometry
 from edge.files.pictures import write_picture
 from edge.sources.simulated.source import draw_part
-from export.conversion.convert import ConvertOptions, convert
-from export.conversion.weights import WeightsChoice
+from export.conversion.convert import convert
+from export.conversion.options import ConvertOptions, WeightsChoice
 from export.teaching.teach import TeachOptions, teach
 
 _GOOD_PARTS = 30

@@ -21,7 +21,7 @@ from edge.delivery.outbox.records import Kind, Tombstone
 from edge.delivery.send_order import Lineup, Turn
 from edge.errors import OutboxError
 from edge.health.supervision import Heartbeat
-from edge.protocol.messages import announces_crop, last_message, mark_backlog, tombstone_message, without_crop
+from edge.protocol.messages import amend, announces_crop, last_message, tombstone_message
 from edge.protocol.topics import StationTopics
 from edge.publishers.mqtt.packets import packet_bytes
 from edge.publishers.mqtt.publisher import MqttPublisher
@@ -349,8 +349,8 @@ class Pump:
         if entry.kind is not Kind.VERDICT:
             return message
         if announces_crop(message) and not self._crop_comes(turn, link):
-            message = without_crop(message)
-        return mark_backlog(message) if is_late else message
+            message = amend(message, crop_sha256="")
+        return amend(message, backlog=1) if is_late else message
 
     def _crop_comes(self, turn: Turn, link: Link) -> bool:
         """The picture that a verdict announces is behind it, and the broker takes it as far as we know."""

@@ -6,6 +6,7 @@ clients and SCADA systems read it; `verdict.schema.json` describes it. It always
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -27,9 +28,6 @@ MODEL_BYTES = 12
 ALARM_TEXT_BYTES = 400
 
 EPOCH_START = datetime(1970, 1, 1, tzinfo=UTC)
-
-_CROP_KEY = b',"crop_sha256":"'  # a verdict's last key
-_NO_CROP = _CROP_KEY + b'"}'
 
 
 def verdict_id(station: str, epoch: int, seq: int) -> str:
@@ -102,21 +100,18 @@ def verdict_message(topics: StationTopics, verdict: Verdict, epoch: int, seq: in
     return Message(topic=topics.verdict, payload=encode(payload), qos=1)
 
 
-def mark_backlog(verdict: Message) -> Message:
-    """The same verdict, saying that it comes late; as long as before."""
-    # Within a string JSON escapes the quotes, so these bytes can only be the key.
-    return dataclasses.replace(verdict, payload=verdict.payload.replace(b',"backlog":0,', b',"backlog":1,'))
+def amend(verdict: Message, **fields: Scalar) -> Message:
+    """The same verdict with other values of these fields, which it has; what is no JSON object stays as it is."""
+    with contextlib.suppress(ValueError):
+        values = json.loads(verdict.payload)
+        if isinstance(values, dict) and values.keys() >= fields.keys():
+            return dataclasses.replace(verdict, payload=encode({**values, **fields}))
+    return verdict
 
 
 def announces_crop(verdict: Message) -> bool:
     """The verdict names the picture that follows on `/crop/0`."""
-    return not verdict.payload.endswith(_NO_CROP)
-
-
-def without_crop(verdict: Message) -> Message:
-    """The same verdict, announcing no picture: the one it had will not come."""
-    head, _, _ = verdict.payload.rpartition(_CROP_KEY)
-    return dataclasses.replace(verdict, payload=head + _NO_CROP)
+    return amend(verdict, crop_sha256="").payload != verdict.payload
 
 
 def tombstone_message(topics: StationTopics, epoch: int, *, first: int, last: int, count: int, reason: str) -> Message:

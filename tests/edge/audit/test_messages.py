@@ -22,13 +22,12 @@ from edge.audit.messages import (
 )
 from edge.protocol.messages import (
     alarm_message,
+    amend,
     crop_messages,
-    mark_backlog,
     status_message,
     tombstone_message,
     verdict_message,
     verdict_payload,
-    without_crop,
 )
 from edge.protocol.topics import Status
 from edge.records import Message, Outcome, Reason, Severity, Verdict
@@ -67,7 +66,7 @@ def test_a_verdict_says_what_the_ledger_needs() -> None:
 def test_the_same_verdict_sent_late_or_without_its_crop_has_the_same_digest_and_another_one_has_not() -> None:
     first = verdict_message(TOPICS, FAIL, 5, 9)
     other = verdict_message(TOPICS, dataclasses.replace(FAIL, score=2.1), 5, 9)
-    digests = [digest(message) for message in (first, mark_backlog(first), without_crop(first), other)]
+    digests = [digest(message) for message in (first, amend(first, backlog=1), amend(first, crop_sha256=""), other)]
     assert digests[0] == digests[1] == digests[2] != digests[3]
 
 

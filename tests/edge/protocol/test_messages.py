@@ -14,20 +14,19 @@ from jsonschema import Draft202012Validator
 from edge.protocol.messages import (
     MAX_VERDICT_BYTES,
     alarm_message,
+    amend,
     announces_crop,
     crop_messages,
     health_message,
     last_message,
-    mark_backlog,
     status_message,
     tombstone_message,
     verdict_message,
     verdict_payload,
-    without_crop,
 )
 from edge.protocol.text import bounded
 from edge.protocol.topics import StationTopics, Status
-from edge.records import Box, Crop, Defect, FrameIdentity, Outcome, Reason, Severity, Verdict
+from edge.records import Box, Crop, Defect, FrameIdentity, Message, Outcome, Reason, Severity, Verdict
 from tests.places import ROOT
 
 SCHEMA = json.loads((ROOT / "edge" / "verdict.schema.json").read_text(encoding="utf-8"))
@@ -304,7 +303,7 @@ def test_topics_qos_and_retain_are_those_of_the_contract() -> None:
 def test_a_verdict_marked_as_backlog_differs_in_nothing_else(verdict: Verdict, station: str) -> None:
     topics = dataclasses.replace(TOPICS, name=station)
 
-    marked = mark_backlog(verdict_message(topics, verdict, 3, 99))
+    marked = amend(verdict_message(topics, verdict, 3, 99), backlog=1)
 
     assert decode(marked.payload) == verdict_payload(station, verdict, 3, 99, backlog=True)
     assert marked.payload == verdict_message(topics, verdict, 3, 99, backlog=True).payload
@@ -315,19 +314,27 @@ def test_words_that_look_like_keys_are_left_alone() -> None:
     verdict = dataclasses.replace(FAIL, identity=identity)
     message = verdict_message(TOPICS, verdict, 3, 99)
 
-    assert decode(mark_backlog(message).payload) == verdict_payload(TOPICS.name, verdict, 3, 99, backlog=True)
-    assert decode(without_crop(message).payload) == {**decode(message.payload), "crop_sha256": ""}
+    assert decode(amend(message, backlog=1).payload) == verdict_payload(TOPICS.name, verdict, 3, 99, backlog=True)
+    assert decode(amend(message, crop_sha256="").payload) == {**decode(message.payload), "crop_sha256": ""}
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff", b"[]", b"{", b'{"v":1}'])
+def test_what_is_no_verdict_stays_as_it_is(payload: bytes) -> None:
+    message = Message(TOPICS.verdict, payload, qos=1)
+
+    assert amend(message, backlog=1) == message
+    assert not announces_crop(message)
 
 
 @given(verdicts)
 def test_a_verdict_without_its_crop_announces_none_and_is_valid(verdict: Verdict) -> None:
     message = verdict_message(TOPICS, verdict, 3, 99)
-    bare = without_crop(message)
+    bare = amend(message, crop_sha256="")
 
     assert announces_crop(message) is bool(decode(message.payload)["crop_sha256"])
     assert not announces_crop(bare)
     assert decode(bare.payload) == {**decode(message.payload), "crop_sha256": ""}
-    VALIDATOR.validate(decode(mark_backlog(bare).payload))
+    VALIDATOR.validate(decode(amend(bare, backlog=1).payload))
 
 
 def test_a_tombstone_explains_a_gap() -> None:
