@@ -28,6 +28,7 @@ from export.datasets.find import find_categories
 from export.datasets.public import DATASETS, describe_dataset
 from export.datasets.verify import verify_dataset
 from export.evaluation.evaluate import EvaluateOptions, evaluate_all
+from export.evaluation.operating_table import operating_table
 from export.evaluation.results import CategoryResults
 from export.evaluation.summary import Run, read_runs, summarize, summary_table, write_summary
 from export.experiments.results import EXPERIMENT
@@ -158,6 +159,7 @@ def _evaluate_run(categories: Sequence[Category], options: EvaluateOptions) -> R
     results: tuple[CategoryResults, ...] = evaluate_all(categories, options)
     run = Run(shown(options.out.resolve().name), results)
     write_summary(summarize(run), options.out)
+    Console().print(operating_table(run.results))
     if _can_render():
         say(f"report: {_render(options.out)}")
     else:

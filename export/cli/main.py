@@ -30,6 +30,7 @@ from export.conversion.make_ir import CALIBRATION_PICTURES, import_quantize, loa
 from export.conversion.names import BackboneName
 from export.conversion.options import ConvertOptions, WeightsChoice
 from export.teaching.latency_budget import fit, print_alternatives, write_alternatives
+from export.teaching.promise import say_promise
 from export.teaching.teach import TeachOptions, teach
 
 app = typer.Typer(
@@ -212,16 +213,4 @@ def _say_bundle(manifest: Manifest, out: Path) -> None:
         f"bank {manifest.bank.vectors}×{manifest.bank.dimension}, "
         f"threshold {threshold.image:.4f} (image), {threshold.pixel:.4f} (pixel) by {threshold.method}"
     )
-    guarantee = threshold.guarantee
-    if guarantee is None:
-        say(f"{threshold.method} promises no false-reject rate; conformal does")
-        return
-    say(
-        f"false rejects: at most {guarantee.expected_rate:.2%} expected, with {guarantee.confidence:.0%} confidence "
-        f"at most {guarantee.rate_at_confidence:.2%}, from {guarantee.held_out} held-out good parts"
-    )
-    if not guarantee.supported:
-        say(
-            f"warning: {guarantee.held_out} held-out parts cannot support the rate of {guarantee.target_rate:.2%} that "
-            f"was asked for; the least is {guarantee.least_rate:.2%}. More good pictures lower it"
-        )
+    say_promise(threshold)

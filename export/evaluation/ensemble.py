@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from edge.bundle.bundle import Bundle, HeldOutScore, ThresholdRecord
+from edge.bundle.bundle import Bundle, HeldOutScore
 from edge.errors import ExportError
 from edge.inspection.anomaly_map import find_defects, judge
 from edge.inspection.inspector import Inspection, Inspector
@@ -66,7 +66,8 @@ class Ensemble:
         self._bundles = tuple(bundles)
         self._score_scales = tuple(_score_scale(bundle) for bundle in bundles)
         self._peak_scales = tuple(_peak_scale(bundle) for bundle in bundles)
-        self.threshold = self._calibrate(false_reject_rate)
+        self.held_out, peaks = self._common_scores()  # of the good parts that all members held out
+        self.threshold = conformal(self.held_out, peaks, false_reject_rate)
         self.inspectors = tuple(Inspector(bundle, members) for bundle in bundles)
         _refuse_strangers(self._bundles, [inspector.region for inspector in self.inspectors])
         self._minimum_area = members.minimum_area
@@ -108,7 +109,7 @@ class Ensemble:
         values: Float32Array = np.float32(usual.mean) + np.float32(usual.deviation / len(maps)) * total
         return AnomalyMap(values=values, region=maps[0].region)
 
-    def _calibrate(self, rate: float) -> ThresholdRecord:
+    def _common_scores(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         tables = [_held_out(bundle) for bundle in self._bundles]
         common = sorted(set.intersection(*(set(table) for table in tables)))
         if not common:
@@ -116,9 +117,9 @@ class Ensemble:
                 f"ensemble of {len(tables)}: no good part was held out by all members ({_names(self._bundles)}), so "
                 "nothing says where PASS ends; teach them from the same pictures with the same seed, rate and share"
             )
-        scores = [combine([table[part].score for table in tables], self._score_scales) for part in common]
-        peaks = [combine([table[part].map_peak for table in tables], self._peak_scales) for part in common]
-        return conformal(scores, peaks, rate)
+        scores = (combine([table[part].score for table in tables], self._score_scales) for part in common)
+        peaks = (combine([table[part].map_peak for table in tables], self._peak_scales) for part in common)
+        return tuple(scores), tuple(peaks)
 
 
 def combine(values: Sequence[float], scales: Sequence[Scale]) -> float:

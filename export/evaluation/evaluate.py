@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,18 +23,18 @@ from edge.files.atomic import refuse_unwritable, write_file
 from edge.files.names import shown
 from edge.files.pictures import read_picture
 from edge.health.usage import cpu_model
-from edge.inspection.inspector import Inspection, Inspector
-from edge.inspection.options import InspectorOptions
+from edge.inspection.inspector import Inspection
 from edge.records import AnomalyMap, BoolArray, Float32Array, Frame, FrameIdentity, Outcome, StageTimes
 from edge.terminal import phase, say
 from export.datasets.category import Category, LabelledPicture
 from export.datasets.ground_truth import read_mask_of
 from export.datasets.resize import make_uniform
 from export.datasets.verify import check_category
-from export.evaluation.ensemble import Ensemble, EnsembleInspection
+from export.evaluation.ensemble import EnsembleInspection
 from export.evaluation.gallery import Choice, choose_gallery, draw_panel, encode_panel
+from export.evaluation.judge import Judge, joined, open_judge
 from export.evaluation.key import evaluation_key
-from export.evaluation.measure import measure_images, measure_operation, stage_medians
+from export.evaluation.measure import measure_images, measure_operation, measure_rates, stage_medians
 from export.evaluation.results import (
     RESULTS,
     CategoryResults,
@@ -45,6 +45,7 @@ from export.evaluation.results import (
 )
 from export.metrics.detection import pixel_metrics
 from export.metrics.records import GOOD
+from export.teaching.promise import say_promise
 from export.teaching.teach import TeachOptions, teach
 
 BUNDLE = "bundle"
@@ -61,17 +62,6 @@ class EvaluateOptions:
     out: Path
     ensemble: tuple[Path, ...] = ()  # further IRs, taught alike, that judge together with the first
     gallery: int = 6  # pictures of each group, see `export.evaluation.gallery`
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Judge:
-    """One bundle or an ensemble, loaded."""
-
-    bundles: tuple[Bundle, ...]
-    inspect: Callable[[Frame], Inspection | EnsembleInspection]  # with a map, whatever the outcome
-    threshold: float
-    pixel_threshold: float
-    arithmetic: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,8 +103,10 @@ def evaluate(category: Category, options: EvaluateOptions) -> CategoryResults:
     copies = place / COPIES
     category = make_uniform(category, check_category(category), copies)
     started = time.monotonic()
-    judge = _open_judge(_teach_all(category, options, place), options)
+    bundles = _teach_all(category, options, place)
+    judge = open_judge(bundles, options.teaching.device, options.teaching.false_reject_rate)
     teach_s = time.monotonic() - started
+    say_promise(judge.threshold)
     tested = _inspect_all(category, judge, copies)
     results = _describe(category, options, judge, tested, key=key, teach_s=teach_s)
     gallery = _write_gallery(category, judge, results.pictures, options.gallery, place)
@@ -174,34 +166,13 @@ def _recipe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:64]
 
 
-def _open_judge(bundles: tuple[Bundle, ...], options: EvaluateOptions) -> _Judge:
-    inspection = InspectorOptions(device=options.teaching.device, max_crops=0)
-    if len(bundles) == 1:
-        inspector = Inspector(bundles[0], inspection)
-        return _Judge(
-            bundles=bundles,
-            inspect=lambda frame: inspector.inspect(frame, want_map=True),
-            threshold=inspector.threshold,
-            pixel_threshold=bundles[0].manifest.threshold.pixel,
-            arithmetic=inspector.embedder.execution_precision,
-        )
-    ensemble = Ensemble(bundles, inspection, false_reject_rate=options.teaching.false_reject_rate)
-    return _Judge(
-        bundles=bundles,
-        inspect=ensemble.inspect,
-        threshold=ensemble.threshold.image,
-        pixel_threshold=ensemble.threshold.pixel,
-        arithmetic=_joined(inspector.embedder.execution_precision for inspector in ensemble.inspectors),
-    )
-
-
-def _inspect_all(category: Category, judge: _Judge, copies: Path) -> _Tested:
+def _inspect_all(category: Category, judge: Judge, copies: Path) -> _Tested:
     masked = all(picture.masks for picture in category.test if picture.kind != GOOD)
     pictures, stages, maps, masks = [], [], [], []
     with phase(f"inspecting {shown(category.name)}", len(category.test)) as done:
         for number, picture in enumerate(category.test):
             frame = _read_frame(picture.path, number)
-            inspection = _judged(judge, frame, picture.path)
+            inspection = judge.inspect(frame, picture.path)
             anomaly = _map_of(inspection)
             pictures.append(
                 PictureResult(
@@ -238,13 +209,6 @@ def _read_frame(path: Path, number: int) -> Frame:
     return Frame(FrameIdentity(number, time.time(), time.monotonic(), name=shown(path.name)), image)
 
 
-def _judged(judge: _Judge, frame: Frame, path: Path) -> Inspection | EnsembleInspection:
-    inspection = judge.inspect(frame)
-    if inspection.verdict.outcome is Outcome.NO_RESULT:
-        raise ExportError(f"{path}: cannot be judged: {inspection.verdict.detail}; mend or remove it")
-    return inspection
-
-
 def _map_of(inspection: Inspection | EnsembleInspection) -> AnomalyMap:
     assert inspection.anomaly is not None  # it was asked for, and the frame was judged
     return inspection.anomaly
@@ -255,7 +219,7 @@ def _mask_of(picture: LabelledPicture, frame: Frame) -> BoolArray | None:
 
 
 def _describe(
-    category: Category, options: EvaluateOptions, judge: _Judge, tested: _Tested, *, key: str, teach_s: float
+    category: Category, options: EvaluateOptions, judge: Judge, tested: _Tested, *, key: str, teach_s: float
 ) -> CategoryResults:
     manifests = [bundle.manifest for bundle in judge.bundles]
     first = manifests[0]
@@ -266,7 +230,7 @@ def _describe(
         layout=category.layout.value,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         backbone=" + ".join(manifest.ir.backbone for manifest in manifests),
-        ir_precision=_joined(manifest.ir.precision for manifest in manifests),
+        ir_precision=joined(manifest.ir.precision for manifest in manifests),
         arithmetic=judge.arithmetic,
         input_size=(geometry.input_height, geometry.input_width),
         settings=_settings_of(first, options),
@@ -277,7 +241,9 @@ def _describe(
         held_out=first.teaching.held_out,
         image=measure_images(tested.pictures),
         pixel=pixel_metrics(tested.maps, tested.masks) if tested.maps else None,
-        operating=measure_operation(tested.pictures, judge.threshold),
+        operating=measure_operation(tested.pictures, judge.threshold.image),
+        operating_table=measure_rates(tested.pictures, judge.held_out),
+        guarantee=judge.threshold.guarantee,
         pictures=tested.pictures,
         gallery=(),
         stage_ms=stage_medians(tested.stages),
@@ -304,7 +270,7 @@ def _settings_of(manifest: Manifest, options: EvaluateOptions) -> dict[str, str]
 
 
 def _write_gallery(
-    category: Category, judge: _Judge, pictures: Sequence[PictureResult], limit: int, place: Path
+    category: Category, judge: Judge, pictures: Sequence[PictureResult], limit: int, place: Path
 ) -> tuple[GalleryEntry, ...]:
     """Inspect the chosen pictures once more, and write their panels; those of an earlier evaluation go."""
     directory = place / GALLERY
@@ -321,23 +287,18 @@ def _write_gallery(
         raise ExportError(f"{directory}: cannot be written ({error.strerror}); check disk space") from error
 
 
-def _write_panel(choice: Choice, picture: LabelledPicture, judge: _Judge, place: Path) -> GalleryEntry:
+def _write_panel(choice: Choice, picture: LabelledPicture, judge: Judge, place: Path) -> GalleryEntry:
     frame = _read_frame(picture.path, choice.picture)
-    inspection = _judged(judge, frame, picture.path)
+    inspection = judge.inspect(frame, picture.path)
     caption = f"{shown(picture.kind)}  {shown(picture.path.name)}"
     panel = draw_panel(
         frame.image,
         inspection.verdict,
         inspection.anomaly,
-        pixel_threshold=judge.pixel_threshold,
+        pixel_threshold=judge.threshold.pixel,
         truth=_mask_of(picture, frame),
         caption=caption,
     )
     name = f"{GALLERY}/{choice.picture:04}_{choice.group}.jpg"
     write_file(place / name, encode_panel(panel))
     return GalleryEntry(group=choice.group, picture=choice.picture, panel=name)
-
-
-def _joined(texts: Iterable[str]) -> str:
-    """Every different one once."""
-    return " + ".join(dict.fromkeys(texts))

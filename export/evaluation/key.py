@@ -12,6 +12,7 @@ from pathlib import Path
 from edge.bundle.ir import read_ir_description
 from edge.errors import ExportError
 from export.datasets.category import Category
+from export.evaluation.measure import RATES
 from export.evaluation.results import CategoryResults
 from export.teaching.teach import TeachOptions, versions_here
 
@@ -31,6 +32,7 @@ def evaluation_key(category: Category, teaching: TeachOptions, irs: Sequence[Pat
         "versions": versions_here(),
         "settings": {name: str(value) for name, value in asdict(teaching).items() if name not in _NOT_SETTINGS},
         "gallery": gallery,
+        "rates": RATES,
         "irs": [read_ir_description(ir).model_dump(mode="json") for ir in irs],
         "mask": None if teaching.mask is None else _describe_file("mask", teaching.mask, teaching.mask.parent),
         "category": [category.name, category.layout.value],

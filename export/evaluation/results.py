@@ -10,9 +10,10 @@ from typing import Literal
 
 from pydantic import Field
 
+from edge.bundle.bundle import Guarantee
 from edge.errors import BundleError, ExportError, ResultsError
 from edge.files.schema import Schema, Strict, read_json, write_json
-from export.metrics.records import ImageMetrics, OperatingPoint, PixelMetrics
+from export.metrics.records import ImageMetrics, OperatingPoint, OperatingRow, PixelMetrics
 
 RESULTS = "results.json"
 
@@ -56,6 +57,10 @@ class CategoryResults(Strict):
     image: ImageMetrics
     pixel: PixelMetrics | None
     operating: OperatingPoint
+    operating_table: tuple[OperatingRow, ...] = Field(
+        default=(), description="by stated false-reject rate, rising; none: evaluated before there were such tables"
+    )
+    guarantee: Guarantee | None = Field(default=None, description="of the threshold; none: as above, or not conformal")
     pictures: tuple[PictureResult, ...]
     gallery: tuple[GalleryEntry, ...]
     stage_ms: dict[str, float] = Field(description="median milliseconds of each stage and in all")

@@ -33,6 +33,18 @@ def operating_point(good: Sequence[float], bad: Mapping[str, Sequence[float]], t
     )
 
 
+def complement(rate: Rate) -> Rate:
+    """Of the other parts: passed where `rate` is of the rejected, found where it is of the missed."""
+    return Rate(
+        count=rate.parts - rate.count,
+        parts=rate.parts,
+        rate=1 - rate.rate,
+        low=1 - rate.high,
+        high=1 - rate.low,
+        confidence=rate.confidence,
+    )
+
+
 def rate_of(count: int, parts: int, confidence: float = CONFIDENCE) -> Rate:
     """`count` of `parts` as a rate, with the two-sided Clopper-Pearson interval at `confidence`.
 

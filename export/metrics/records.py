@@ -63,3 +63,11 @@ class OperatingPoint(Strict):
     false_rejects: Rate = Field(description="good parts that fail")
     misses: Rate = Field(description="defective parts that pass")
     kinds: tuple[KindCount, ...] = Field(description="good parts first, then the kinds of defects by name")
+
+
+class OperatingRow(Strict):
+    """What the line would do if another false-reject rate had been stated."""
+
+    rate: float = Field(description="stated")
+    supported: bool = Field(description="by so many held-out parts; otherwise the threshold is their highest score")
+    point: OperatingPoint

@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import fmean
 
 from edge.errors import ExportError
+from export.evaluation.operating_table import Line, lines_of
 from export.evaluation.results import RESULTS, CategoryResults, GalleryEntry, PictureResult, read_results
 from export.metrics.means import mean_of_all
 from export.metrics.records import GOOD, Rate
@@ -19,6 +20,7 @@ from export.report.comparison import Comparison, compare
 from export.report.page import embed_jpeg, milliseconds, moment, percent, short_percent
 from export.report.plots import plot_histogram, plot_pro, plot_roc, plot_stages
 from export.report.style import Drawing
+from export.teaching.promise import why_unsupported
 
 # In the order in which a process engineer looks: what went wrong, then what nearly did.
 _GROUPS = (
@@ -75,6 +77,8 @@ class CategoryView:
     anchor: str
     results: CategoryResults
     sentences: tuple[str, ...]
+    operating: tuple[Line, ...]  # empty: evaluated before there were operating tables
+    warning: str  # empty: so many held-out parts support the rate
     kinds: tuple[KindRow, ...]
     drawings: tuple[Drawing, ...]
     gallery: tuple[Group, ...]
@@ -144,6 +148,8 @@ def _view_category(directory: Path, results: CategoryResults, prefix: str) -> Ca
         anchor=f"category-{name}",
         results=results,
         sentences=_sentences(results),
+        operating=lines_of(results),
+        warning=_warning(results),
         kinds=_kinds(results),
         drawings=tuple(drawing for drawing in drawn if drawing is not None),
         gallery=tuple(_gallery(directory, results)),
@@ -159,6 +165,11 @@ def _sentences(results: CategoryResults) -> tuple[str, ...]:
         say_rate(operating.false_rejects, "good parts", "rejected") + ".",
         say_rate(operating.misses, "defective parts", "missed") + ".",
     )
+
+
+def _warning(results: CategoryResults) -> str:
+    guarantee = results.guarantee
+    return "" if guarantee is None or guarantee.supported else f"{why_unsupported(guarantee)}."
 
 
 def _kinds(results: CategoryResults) -> tuple[KindRow, ...]:

@@ -43,6 +43,7 @@ from export.teaching.held_out import (
 from export.teaching.memory_bank import select_bank
 from export.teaching.options import TeachOptions, recipe_of, refuse_early
 from export.teaching.picture_checks import Pictures, check_pictures
+from export.teaching.promise import say_what_sets
 from export.teaching.same_part import group_same_parts
 from export.teaching.split import Part, Split, name_repeats, name_stillness, split_by_chance, split_given
 from export.teaching.taught_model import TaughtModel, open_model, say_what_is_seen
@@ -167,7 +168,9 @@ def _find_threshold(
     scorer = model.make_scorer(bank, options.search, options.reweight_neighbours)
     good = score_all("scoring held-out parts", scorer, held_out)
     name_outliers(good)
-    return good, _calibrate(options, model, scorer, good)
+    threshold = _calibrate(options, model, scorer, good)
+    say_what_sets(good, threshold)
+    return good, threshold
 
 
 def _calibrate(options: TeachOptions, model: TaughtModel, scorer: Scorer, good: Scores) -> ThresholdRecord:

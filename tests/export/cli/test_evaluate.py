@@ -47,6 +47,11 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory, dataset: Path, ir_dir: P
 
 def test_evaluate_prints_a_table_of_categories_and_their_mean(evaluated: tuple[Path, str, str]) -> None:
     _, table, messages = evaluated
+    operating, _, table = table.partition("Image and pixel quality")
+    rates = [line.split("│")[2].strip() for line in operating.splitlines() if line.startswith("│")]
+    assert rates == 2 * ["0.1 % *", "0.5 % *", "1 % *", "2 % *", "5 % *", "10 %"]
+    assert "cannot support the rate of 1.00%" in messages
+    assert "10 held-out parts" in messages
     rows = {line.split("│")[1].strip(): line for line in table.splitlines() if line.startswith("│")}
     assert list(rows) == ["cover", "plate", "mean"]
     assert "100.00" in rows["plate"]

@@ -4,7 +4,7 @@ import pytest
 from scipy.stats import binomtest
 
 from edge.errors import ExportError
-from export.metrics.operating import operating_point, rate_of
+from export.metrics.operating import complement, operating_point, rate_of
 from export.metrics.records import KindCount
 
 
@@ -46,3 +46,11 @@ def test_no_false_reject_in_twenty_parts_still_leaves_a_sixth_possible() -> None
 def test_an_impossible_rate_is_refused(count: int, parts: int) -> None:
     with pytest.raises(ExportError, match=f"a rate of {count} in {parts} parts"):
         rate_of(count, parts)
+
+
+def test_the_complement_counts_the_other_parts_as_surely() -> None:
+    passed = complement(rate_of(3, 63))
+    assert passed == rate_of(60, 63).model_copy(update={"low": passed.low, "high": passed.high, "rate": passed.rate})
+    assert [passed.rate, passed.low, passed.high] == pytest.approx(
+        [rate_of(60, 63).rate, rate_of(60, 63).low, rate_of(60, 63).high]
+    )

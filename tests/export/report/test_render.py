@@ -185,6 +185,21 @@ def test_figures_are_on_the_page(tmp_path: Path) -> None:
         assert expected in text
 
 
+def test_every_category_leads_with_its_operating_table(tmp_path: Path) -> None:
+    page = report_of(tmp_path, make_results())
+    assert "Stated rate Threshold Good passed Defective found dent scratch 0.1 % * 1.967 4 of 5 (28–99 %)" in page.text
+    assert "10 % 1.883 4 of 5 (28–99 %) 4 of 5 (28–99 %) 2 of 2 2 of 3" in page.text
+    assert page.text.index("Stated rate") < page.text.index("Parts by kind")
+    assert "<strong>1.967</strong>" in page.source  # the rate that was taught
+    assert "Too few good parts for the rate that was asked for. 59 held-out parts cannot support" in page.text
+
+
+def test_results_from_before_there_were_operating_tables_have_none(tmp_path: Path) -> None:
+    page = report_of(tmp_path, make_results(operating_table=(), guarantee=None))
+    assert "Stated rate" not in page.text
+    assert "Too few good parts" not in page.text
+
+
 def test_kinds_are_listed_with_the_most_missed_first(tmp_path: Path) -> None:
     text = report_of(tmp_path, make_results()).text
     assert "good 5 4 1 80 % 1.000 2.100 scratch 3 1 2 66.7 % 1.800 3.000 dent 2 0 2 100 % 3.500 4.000" in text
