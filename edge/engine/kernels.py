@@ -52,6 +52,6 @@ def _asked_for(kernels: str | None) -> Iterator[None]:
 
 
 with _asked_for(fitting_kernels()):  # at import: the library reads its environment once, while it is loaded
-    import faiss
+    import faiss  # noqa: TID251 — the one place
 
 __all__ = ["faiss", "fitting_kernels"]

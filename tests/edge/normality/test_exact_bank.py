@@ -5,12 +5,12 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from threading import Thread
 
-import faiss
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.engine.kernels import faiss
 from edge.engine.threads import available_cores
 from edge.inspection.anomaly_map import reweighted_score
 from edge.normality.exact_bank import ExactBank

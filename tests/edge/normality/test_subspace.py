@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import faiss
 import numpy as np
 import pytest
 
 from edge.engine import core as cpu_engine
+from edge.engine.kernels import faiss
 from edge.normality.subspace import BOUNDED, COORDINATES, Bounding, Nearest, Subspace
 from edge.records import Float32Array
 from tests.edge.normality.test_fast_bank import clustered, far_from_the_origin, repeated, uniform
