@@ -295,6 +295,21 @@ def test_what_was_taught_badly_into_a_running_recipe_s_directory_is_refused_and_
     assert recipes.active is before
 
 
+def test_a_bundle_that_nobody_ever_writes_to_its_end_holds_up_neither_the_line_nor_other_recipes(
+    shelf: Bundles, station: Station
+) -> None:
+    recipes = station()
+    for name in (MANIFEST, "bank.npy"):
+        (shelf.root / "b" / name).unlink()
+        os.mkfifo(shelf.root / "b" / name)
+        outcome = shelf.switch_and_wait(recipes, "b")
+        assert (outcome.state, outcome.recipe) == (RecipeState.REFUSED, "a")
+        assert name in outcome.detail
+        shutil.copy(shelf.root / "c" / MANIFEST, shelf.root / "b" / "new")
+        (shelf.root / "b" / "new").rename(shelf.root / "b" / MANIFEST)
+    assert shelf.switch_and_wait(recipes, "c").state is RecipeState.ACTIVE
+
+
 def test_what_is_out_of_date_is_not_kept_beside_what_replaces_it(shelf: Bundles, station: Station) -> None:
     recipes = station(3)
     freed = []

@@ -150,6 +150,7 @@ def test_sigterm_drains_and_says_stopped(bundle_dir: Path, broker: Broker, tmp_p
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize("broker", ["embedded"], indirect=True)  # which one makes no difference here
 def test_sighup_takes_over_what_was_taught_anew_and_ends_nothing(
     bundle_dir: Path, broker: Broker, tmp_path: Path
 ) -> None:
