@@ -1,7 +1,7 @@
 """What a disk, a careless copy or somebody hostile can make of a bundle's directory.
 
-Half of the changes are sealed: hashes and identity are made right again. Teaching another product and sealing that is
-not among them: it is a valid bundle, and only who it came from tells it apart.
+Most changes are sealed: hashes and identity are made right again. Who seals other contents has taught another product,
+and the golden frames are all that tells: such forgeries are told apart from what must never be accepted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import random
 import re
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def forge_network(directory: Path, dice: random.Random) -> str:
         other = str(dice.choice((0, 1, 2, 7, -1, 10**6, 2**31, 2**63))) if how == "number" else dice.choice(_WORDS)
         contents = contents[:place] + other.encode() + contents[found.end() :]
     path.write_bytes(contents)
-    _seal(directory)
+    _seal(directory, throughout=True)
     return f"{path.name} another {how} at {place}, sealed"
 
 
@@ -187,10 +188,22 @@ MUTATIONS: tuple[Mutation, ...] = (
 )
 
 
-def mutate(bundle: Path, copy: Path, dice: random.Random) -> str:
-    """Make a changed `copy` of `bundle`, and say what was changed."""
+_OTHER_CONTENTS = frozenset({forge_file, forge_network, forge_bank, forge_picture})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What was done to a copy of a bundle."""
+
+    what: str
+    forged: bool  # other contents, sealed
+
+
+def mutate(bundle: Path, copy: Path, dice: random.Random) -> Change:
+    """Make a changed `copy` of `bundle`."""
     shutil.copytree(bundle, copy)
-    return dice.choice(MUTATIONS)(copy, dice)
+    mutation = dice.choice(MUTATIONS)
+    return Change(mutation(copy, dice), mutation in _OTHER_CONTENTS)
 
 
 def _spoiled(contents: bytes, how: str, place: int, dice: random.Random) -> bytes:
@@ -214,7 +227,9 @@ def _places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str 
         yield from _places(inner, (*path, key))
 
 
-def _seal(directory: Path, *, bank_vectors: int = 0, added: str = "", unread: str = "") -> None:
+def _seal(
+    directory: Path, *, bank_vectors: int = 0, added: str = "", unread: str = "", throughout: bool = False
+) -> None:
     path = directory / _MANIFEST
     manifest = json.loads(path.read_bytes())
     for name in {*manifest["files"], *([added] if added else [])}:
@@ -222,6 +237,8 @@ def _seal(directory: Path, *, bank_vectors: int = 0, added: str = "", unread: st
             manifest["files"][name] = {"size": (directory / name).stat().st_size, "sha256": "0" * 64}
         else:
             manifest["files"][name] = hash_bytes((directory / name).read_bytes()).model_dump()
+    if throughout:
+        manifest["ir"]["files"] |= {name: manifest["files"][name] for name in manifest["ir"]["files"]}
     if bank_vectors:
         manifest["bank"]["vectors"] = bank_vectors
     _give_identity(manifest)

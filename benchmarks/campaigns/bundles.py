@@ -1,5 +1,8 @@
 """Bundles that were damaged or forged: one line and a documented exit code, or the same verdicts as before.
 
+Who seals other contents has taught another product: there the golden frames decide alone, and how far what they let
+pass judges otherwise is counted, not promised.
+
 Every change is made to a copy of a real bundle, and given to the real command `patchline-edge inspect` in a process of
 its own, which is forked from one that has loaded the libraries: 500 starts would take half an hour.
 """
@@ -23,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.campaigns import CampaignError, Rows
-from benchmarks.campaigns._bundle_mutations import mutate
+from benchmarks.campaigns._bundle_mutations import Change, mutate
 from benchmarks.rig.plate import draw_unseen, teach_plate
 from edge.cli import main as edge_main
 from edge.engine.threads import available_cores
@@ -34,7 +37,7 @@ _GOOD, _DEFECTIVE = 3, 3  # parts that each accepted bundle has to judge
 _PATIENCE_S = 60.0
 _MOST_MB = 1024
 _REFUSALS = {2, 3, 5}  # settings, bundle, self-test
-_MOST_DIFFERENCE = 0.05  # of a score; the self-test lets 2 % through, at the golden frames
+_SAME = 1e-3  # relative difference of the same score
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +64,7 @@ def run(count: int, seed: int) -> Rows:
         teach_plate(work)
         draw_unseen(work / "pictures", _GOOD, _DEFECTIVE)
         with _environment({"CACHE_DIRECTORY": str(work / "cache")}):
-            whole = Inspecting(work / "bundle", work, "the bundle itself").ended()
+            whole = Inspecting(work / "bundle", work).ended()
             if whole.code != 0 or len(whole.scores) != _GOOD + _DEFECTIVE:
                 raise CampaignError(f"the bundle itself is refused: {whole.stderr}")
             return _attack(work, whole, count=count, seed=seed)
@@ -69,37 +72,47 @@ def run(count: int, seed: int) -> Rows:
 
 def _attack(work: Path, whole: Ended, *, count: int, seed: int) -> Rows:
     counts: Counter[str] = Counter()
-    peak_mb, largest_difference = 0.0, 0.0
-    for what, ended in _inspect_changed(work, count, seed):
-        broken = _broken(ended, whole)
+    peak_mb, forged_difference = 0.0, 0.0
+    for change, ended in _inspect_changed(work, count, seed):
+        broken = _broken(ended, whole, forged=change.forged)
         if broken:
-            raise CampaignError(f"{what}: {broken}\n{ended.stderr[-2000:]}")
+            raise CampaignError(f"{change.what}: {broken}\n{ended.stderr[-2000:]}")
         peak_mb = max(peak_mb, ended.peak_mb)
-        largest_difference = max(largest_difference, _difference(ended, whole))
-        counts["accepted, judges as before" if ended.code == 0 else f"refused, exit code {ended.code}"] += 1
+        if change.forged:
+            forged_difference = max(forged_difference, _difference(ended, whole))
+        counts[_outcome(ended, whole)] += 1
     return (
         ("bundles changed", str(count)),
         *((what, str(times)) for what, times in sorted(counts.items())),
+        ("largest difference of a score of those, sealed with other contents", f"{forged_difference:.1%}"),
         ("tracebacks, crashes, hangs", "0"),
-        ("accepted with another verdict", "0"),
-        ("largest difference of a score", f"{largest_difference:.2%}"),
         ("peak memory", f"{peak_mb:.0f} MB"),
     )
 
 
-def _inspect_changed(work: Path, count: int, seed: int) -> Iterator[tuple[str, Ended]]:
+def _outcome(ended: Ended, whole: Ended) -> str:
+    if ended.code != 0:
+        return f"refused, exit code {ended.code}"
+    if _difference(ended, whole) <= _SAME:
+        return "accepted, judges as before"
+    return "accepted, sealed with other contents that reproduce the golden scores"
+
+
+def _inspect_changed(work: Path, count: int, seed: int) -> Iterator[tuple[Change, Ended]]:
     """What was changed, and what became of it; one process on each core."""
-    running: list[Inspecting] = []
+    running: list[tuple[Change, Inspecting]] = []
     for number in range(count):
         if len(running) == available_cores():
-            yield running[0].what, running.pop(0).ended()
+            change, inspecting = running.pop(0)
+            yield change, inspecting.ended()
         copy = work / f"copy-{number}"
-        what = mutate(work / "bundle", copy, random.Random(f"{seed}-{number}"))
-        running.append(Inspecting(copy, work, f"attack {number}, {what}"))
-    yield from ((inspecting.what, inspecting.ended()) for inspecting in running)
+        change = mutate(work / "bundle", copy, random.Random(f"{seed}-{number}"))
+        running.append((Change(f"attack {number}, {change.what}", change.forged), Inspecting(copy, work)))
+    for change, inspecting in running:
+        yield change, inspecting.ended()
 
 
-def _broken(ended: Ended, whole: Ended) -> str:
+def _broken(ended: Ended, whole: Ended, *, forged: bool) -> str:
     """The promises that broke; empty where all held."""
     refused = ended.code in _REFUSALS
     errors = sum(line.startswith("error: ") for line in ended.stderr.splitlines())
@@ -110,7 +123,7 @@ def _broken(ended: Ended, whole: Ended) -> str:
         "a traceback": "Traceback" not in ended.stderr,
         f"{errors} errors for exit code {ended.code}": errors == refused,
         "verdicts of a refused bundle": not (refused and ended.stdout),
-        "accepted, but judges otherwise": ended.code != 0 or _judges_as(ended, whole),
+        "accepted, but judges otherwise": ended.code != 0 or forged or _judges_as(ended, whole),
     }
     return ", ".join(broken for broken, held in promises.items() if not held)
 
@@ -118,7 +131,7 @@ def _broken(ended: Ended, whole: Ended) -> str:
 def _judges_as(ended: Ended, whole: Ended) -> bool:
     verdicts = {name: verdict for name, (verdict, _) in ended.scores.items()}
     expected = {name: verdict for name, (verdict, _) in whole.scores.items()}
-    return verdicts == expected and _difference(ended, whole) <= _MOST_DIFFERENCE
+    return verdicts == expected and _difference(ended, whole) <= _SAME
 
 
 def _difference(ended: Ended, whole: Ended) -> float:
@@ -130,9 +143,8 @@ def _difference(ended: Ended, whole: Ended) -> float:
 class Inspecting:
     """The command at work on one bundle, which is removed with it."""
 
-    def __init__(self, bundle: Path, work: Path, what: str) -> None:
+    def __init__(self, bundle: Path, work: Path) -> None:
         """Start it."""
-        self.what = what
         self._bundle = bundle
         self._out = work / f"{bundle.name}.out"
         self._texts = work / f"{bundle.name}.stdout", work / f"{bundle.name}.stderr"

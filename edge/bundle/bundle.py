@@ -191,6 +191,9 @@ class Manifest(Strict):
         missing = wanted - self.files.keys()
         if missing:
             return f"the manifest does not list {', '.join(sorted(missing))}"
+        differing = [name for name in (MODEL_XML, MODEL_BIN) if self.files[name] != self.ir.files.get(name)]
+        if differing:
+            return f"{differing[0]} is not the one that the network was converted to"
         vectors, dimension, size = self.bank.vectors, self.bank.dimension, self.files[BANK].size
         if dimension != self.ir.dimension:
             return f"the bank has {dimension} dimensions, the model {self.ir.dimension}"

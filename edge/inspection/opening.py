@@ -62,7 +62,9 @@ def _open(bundle: Bundle, options: InspectorOptions, *, self_test: bool) -> Open
         inspector = Inspector(bundle, options)
         return Opened(inspector, run_golden(inspector, bundle) if self_test else ())
     except RuntimeError as error:  # of OpenVINO: compiled, but it cannot be run
-        raise BundleError(f"model.xml: it cannot be run ({error}); convert again") from error
+        raise BundleError(
+            f"model.xml: it cannot be run here ({error}); convert again, or free memory and threads"
+        ) from error
 
 
 def _open_cache(bundle: Bundle, options: InspectorOptions, warn: Say) -> ModelCache | None:

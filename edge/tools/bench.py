@@ -21,14 +21,14 @@ from rich.table import Table
 
 from edge.bundle.bundle import Bundle
 from edge.engine.threads import use_one_blas_thread
-from edge.errors import PatchlineError
+from edge.errors import PatchlineError, SourceError
 from edge.health.usage import cpu_model, peak_memory_mb
 from edge.inspection.inspector import Inspector
 from edge.inspection.opening import open_inspector
 from edge.inspection.options import InspectorOptions
 from edge.line.buffer import Buffer, WhenFull
 from edge.line.workers import Workers
-from edge.records import STAGES, Frame, FrameIdentity, UInt8Array, Verdict
+from edge.records import STAGES, Frame, FrameIdentity, Outcome, UInt8Array, Verdict
 from edge.terminal import phase, say
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p95": 95.0, "p99": 99.0, "p99.9": 99.9, "max": 100.0}
@@ -63,7 +63,12 @@ class BenchReport:
 def run_bench(
     bundle: Bundle, options: InspectorOptions, pictures: Sequence[UInt8Array], *, warm_up: int, frames: int
 ) -> BenchReport:
-    """Measure one frame at a time, then several at a time, on `pictures` in turn."""
+    """Measure one frame at a time, then several at a time, on `pictures` in turn.
+
+    Raises:
+        SelfTestError: this device does not reproduce the golden scores.
+        SourceError: a picture cannot be judged, so that nothing would be measured.
+    """
     use_one_blas_thread()
     inspector = open_inspector(bundle, dataclasses.replace(options, mode="latency"), note=say, warn=say).inspector
     latency = _measure_latency(inspector, pictures, warm_up, frames)
@@ -91,6 +96,8 @@ def _measure_latency(
             started = time.perf_counter()
             verdict = inspector.inspect(_frame(pictures, number)).verdict
             total_ms = 1e3 * (time.perf_counter() - started)
+            if verdict.outcome is Outcome.NO_RESULT:
+                raise SourceError(f"picture {number % len(pictures) + 1} cannot be judged: {verdict.detail}")
             done(number + 1)
             if number < warm_up:
                 continue

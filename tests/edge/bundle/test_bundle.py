@@ -13,13 +13,16 @@ import numpy as np
 import pytest
 
 from benchmarks.rig.station import FRAME_SIZE
-from edge.bundle.bundle import BANK, MANIFEST, MASK, Manifest, read_bundle, seal
+from edge.bundle.bundle import BANK, MANIFEST, MASK, Manifest, read_bundle, read_manifest, seal
 from edge.bundle.contents import encode_bank
+from edge.bundle.ir import read_ir_description
 from edge.errors import BundleError
 from edge.files.schema import read_json
 from edge.records import Float32Array
 from export.teaching.teach import TeachOptions, teach
 from tests.bundles import edit_and_seal, reseal
+
+KEPT = Path(__file__).parent / "kept"  # as they were written before numbers and words had bounds
 
 
 @pytest.fixture
@@ -86,6 +89,13 @@ def test_an_edited_threshold_is_refused(copied: Path) -> None:
 def test_a_bundle_from_before_a_setting_existed_is_read_with_its_default(copied: Path) -> None:
     edit_and_seal(copied, lambda manifest: manifest["scoring"].pop("search"))
     assert read_bundle(copied).manifest.scoring.search == "exact"
+
+
+def test_a_manifest_and_an_ir_s_description_of_version_0_1_0_are_read(tmp_path: Path) -> None:
+    manifest = read_manifest(Path(shutil.copytree(KEPT, tmp_path / "kept")))
+    assert manifest.identity[:12] == "c03f58635c42"
+    (tmp_path / "kept" / MANIFEST).unlink()
+    assert read_ir_description(tmp_path / "kept") == manifest.ir
 
 
 def test_another_schema_version_is_refused(copied: Path) -> None:
@@ -229,6 +239,8 @@ def rename(old: str, new: str) -> Callable[[dict[str, Any]], object]:
         (put("bank", "dimension", value=10**6), r"bank\.dimension"),
         (put("ir", "grid", value=[0, 16]), r"ir\.grid"),
         (put("ir", "dimension", value=151), "the model 151"),
+        (put("ir", "files", "model.bin", "sha256", value="0" * 64), r"model\.bin is not the one that the network"),
+        (put("ir", "files", value={}), r"model\.xml is not the one that the network"),
         (put("created_at", value="today\x1b[2J"), "created_at"),
         (put("files", "bank.npy", "size", value=6 * 10**9), "has 6000000000 bytes"),
         (put("files", "golden/0.png", "size", value=6 * 10**9), "expected 6000000000 bytes"),

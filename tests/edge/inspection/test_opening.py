@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge.bundle.bundle import BANK, Bundle, read_bundle
+from edge.bundle.bundle import BANK, Bundle, read_bundle, read_manifest
 from edge.bundle.contents import encode_bank
 from edge.engine.model_cache import ModelCache
 from edge.errors import BundleError, SelfTestError
+from edge.files.schema import hash_bytes
 from edge.inspection.inspector import Inspector
 from edge.inspection.opening import Opened, open_inspector
 from edge.inspection.options import InspectorOptions
@@ -153,6 +154,9 @@ def test_a_model_that_is_not_the_described_one_is_refused(
     bundle_dir: Path, tmp_path: Path, opener: Opener, edit: Callable[[bytes], bytes]
 ) -> None:
     copy = Path(shutil.copytree(bundle_dir, tmp_path / "copy"))
-    reseal(copy, {}, {"model.xml": edit((copy / "model.xml").read_bytes())})
+    xml = edit((copy / "model.xml").read_bytes())
+    ir = read_manifest(copy).ir
+    sealed = ir.model_copy(update={"files": {**ir.files, "model.xml": hash_bytes(xml)}})
+    reseal(copy, {"ir": sealed}, {"model.xml": xml})
     with pytest.raises(BundleError, match=r"model\.xml: "):
         opener(read_bundle(copy))

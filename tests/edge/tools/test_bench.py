@@ -3,10 +3,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from edge.bundle.bundle import read_bundle
+from edge.errors import SourceError
 from edge.inspection.options import InspectorOptions
 from edge.tools.bench import MEASURED, PERCENTILES, BenchReport, print_report, run_bench
 from tests.bundles import draw_defective, draw_good
@@ -36,6 +38,11 @@ def test_throughput_is_that_of_the_workers_that_were_asked_for(report: BenchRepo
     assert report.throughput_requests == 2
     assert report.throughput_fps > 0
     assert report.frames == 20
+
+
+def test_pictures_that_cannot_be_judged_measure_nothing(bundle_dir: Path) -> None:
+    with pytest.raises(SourceError, match="picture 1 cannot be judged: expected 256×192"):
+        run_bench(read_bundle(bundle_dir), InspectorOptions(), [np.zeros((50, 60, 3), np.uint8)], warm_up=0, frames=10)
 
 
 def test_the_report_is_complete_for_machines_and_legible_for_people(report: BenchReport) -> None:
