@@ -22,7 +22,7 @@ from edge.files.pictures import list_pictures, read_picture, write_picture
 from edge.files.schema import hash_bytes
 from edge.inspection.inspector import Inspector
 from edge.inspection.preprocess import prepare
-from edge.records import Box
+from edge.records import Box, UInt8Array
 from export.metrics.detection import best_f1
 from export.teaching.calibrate import conformal_guarantee
 from export.teaching.teach import TeachOptions, teach
@@ -334,9 +334,31 @@ def test_region_and_mask_are_part_of_the_bundle(options: TeachOptions, tmp_path:
     assert Inspector(bundle).region == region
 
 
-def test_a_mask_of_another_size_is_refused(options: TeachOptions, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((10, 10), np.uint8))
-    refused(replace(options, mask=tmp_path / "mask.png"), SettingsError, "expected a picture of the frame's size")
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (np.full((10, 10), 255, np.uint8), "expected a picture of the frame's size"),
+        (np.eye(*FRAME_SIZE, dtype=np.uint8) * 255, "leaves out none of 256 patches"),
+        (np.zeros(FRAME_SIZE, np.uint8), "not a mask: nothing in it is white"),
+        (np.full(FRAME_SIZE, 255, np.uint8), "covers the whole inspected region"),
+    ],
+    ids=["size", "thin", "black", "white"],
+)
+def test_a_mask_that_does_not_fit_is_refused(
+    options: TeachOptions, tmp_path: Path, mask: UInt8Array, message: str
+) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    refused(replace(options, mask=tmp_path / "mask.png"), SettingsError, message)
+
+
+def test_what_a_mask_leaves_out_is_said(
+    options: TeachOptions, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = np.zeros(FRAME_SIZE, np.uint8)
+    mask[:, 128:] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    teach(replace(options, mask=tmp_path / "mask.png"))
+    assert "note: the mask leaves out 128 of 256 patches\n" in capsys.readouterr().err
 
 
 def test_mean_and_sigma_can_set_the_threshold(options: TeachOptions) -> None:
