@@ -343,7 +343,7 @@ class Pump:
 
     def _prepare(self, turn: Turn, link: Link) -> Message:
         entry, message = turn.entry, turn.entry.message
-        is_late = turn.is_backlog or entry.resent
+        is_late = turn.is_backlog or entry.late
         if entry.kind is Kind.CROP and is_late:
             return dataclasses.replace(message, expiry_s=self._settings.crop_expiry_s)
         if entry.kind is not Kind.VERDICT:

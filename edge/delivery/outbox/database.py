@@ -13,14 +13,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edge.delivery.outbox.records import DAMAGED, Entry, GivenUp, Kind
 from edge.delivery.outbox.rows import (
-    COLUMNS,
     KEY_COLUMNS,
     Key,
     Row,
@@ -34,13 +32,11 @@ from edge.delivery.outbox.rows import (
 )
 from edge.delivery.outbox.schema import DamagedError, upgrade, verify
 from edge.delivery.outbox.state import State, read_state, write_state
+from edge.delivery.outbox.tables import Damaged, Dead, Evictable, Table, Totals, decode
 from edge.delivery.outbox.tombstones import Tombstones
 
 LAST_ROW = 2**63 - 1  # SQLite's highest row id
 
-_ROW = f"id, {COLUMNS}, seal"
-_DEAD = f"id, {COLUMNS}, reason_code, buried_at, seal"
-_NEWEST_VERDICT = "SELECT id FROM messages WHERE kind = 'verdict' ORDER BY id DESC LIMIT 1"
 _HIGHEST_SANE_ROW = 2**62
 _SETTINGS = (
     "locking_mode = EXCLUSIVE",
@@ -51,71 +47,6 @@ _SETTINGS = (
     "mmap_size = 0",  # an I/O error in mapped memory ends the process
     "trusted_schema = OFF",
 )
-
-
-class Table(Enum):
-    """Where rows are."""
-
-    MESSAGES = "messages"
-    DEAD_LETTERS = "dead_letters"
-
-    @property
-    def columns(self) -> str:
-        """Of a whole row."""
-        return _ROW if self is Table.MESSAGES else _DEAD
-
-
-class Evictable(Enum):
-    """What may give way, never the newest verdict: how its oldest rows are found, and what its counter is called."""
-
-    CROPS = "messages INDEXED BY crops WHERE kind = 'crop'", "evicted_crops"
-    DEAD_LETTERS = "dead_letters WHERE TRUE", "evicted_dead_letters"
-    VERDICTS = f"messages WHERE kind = 'verdict' AND id < ({_NEWEST_VERDICT})", "evicted_verdicts"
-
-    @property
-    def table(self) -> str:
-        """Where its rows are."""
-        return "dead_letters" if self is Evictable.DEAD_LETTERS else "messages"
-
-
-@dataclass(frozen=True, slots=True)
-class Totals:
-    """What the tables hold."""
-
-    verdicts: int = 0
-    crops: int = 0
-    others: int = 0
-    dead_letters: int = 0
-    bytes: int = 0
-
-    @property
-    def rows(self) -> int:
-        """Rows that count for `max_rows`."""
-        return self.verdicts + self.crops + self.others + self.dead_letters
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Dead:
-    """A dead letter as it is stored."""
-
-    row: Row
-    reason_code: int
-    buried_at_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Damaged:
-    """A row that is not what was written."""
-
-    row_id: int
-    key: Key | None  # None: it cannot be known, either
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        return f"row {self.row_id}" + (
-            "" if self.key is None else f" ({self.key.kind} {self.key.epoch}-{self.key.seq})"
-        )
 
 
 class Database:
@@ -131,7 +62,7 @@ class Database:
         self._connection = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None, check_same_thread=False
         )
-        self._connection.text_factory = _decode
+        self._connection.text_factory = decode
         self._on_commit = on_commit
 
     def load(self, log_pages: int) -> State | None:
@@ -197,6 +128,19 @@ class Database:
         """Behind everything, whatever number it has; its row id. A message with a `file` has its payload there."""
         return self._store(make_row(self.state.last_row_id + 1, entry, file))
 
+    def restore(self, row: Row, *death: float) -> None:
+        """A row of another database, behind everything; of a dead letter with reason code and time of its death."""
+        row_id = self.state.last_row_id + 1
+        row = replace(row, entry=replace(row.entry, row_id=row_id, late=True))
+        if not death:
+            self._store(row)
+            return
+        reason_code, buried_at_s = death
+        self.state = replace(self.state, last_row_id=row_id)
+        self._store_dead(row, int(reason_code), buried_at_s)
+        if row.entry.kind is Kind.VERDICT:
+            self.tombstones.add([(row.entry.epoch, row.entry.seq)], GivenUp.REFUSED)
+
     def delete(self, row_ids: Sequence[int]) -> tuple[int, list[str]]:
         """Delete rows, passing over unknown ones: how many there were, and the files that belonged to them."""
         return self._delete_listed("messages", row_ids)
@@ -217,7 +161,7 @@ class Database:
         Raises:
             RowDamagedError: it is not what was written.
         """
-        found = self._one("messages", row_id)
+        found = self._one(Table.MESSAGES, row_id)
         if found is None:
             return False
         row = self._row(found)
@@ -234,11 +178,11 @@ class Database:
         Raises:
             RowDamagedError: it is not what was written.
         """
-        found = self._one("dead_letters", row_id)
+        found = self._one(Table.DEAD_LETTERS, row_id)
         if found is None:
             return False
         dead = self._dead(found)
-        row = replace(dead.row, entry=replace(dead.row.entry, row_id=self.state.last_row_id + 1, resent=True))
+        row = replace(dead.row, entry=replace(dead.row.entry, row_id=self.state.last_row_id + 1, late=True))
         self.delete_dead_letters([row_id])
         self._store(row)
         return True
@@ -292,13 +236,12 @@ class Database:
 
     def pending(self, after: int, before: int, limit: int) -> list[Row | Damaged]:
         """Messages in order of arrival."""
-        statement = f"SELECT {_ROW} FROM messages WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
+        statement = f"SELECT {Table.MESSAGES.columns} FROM messages WHERE id > ? AND id < ? ORDER BY id LIMIT ?"
         return [self.understand(values) for values in self._read(statement, (after, before, limit))]
 
     def dead_letters(self, after: int, limit: int) -> list[Dead | Damaged]:
         """Dead letters in order of arrival."""
-        statement = f"SELECT {_DEAD} FROM dead_letters WHERE id > ? ORDER BY id LIMIT ?"
-        return [self._dead_or_damaged(values) for values in self._read(statement, (after, limit))]
+        return [self._dead_or_damaged(values) for values in self.rows(Table.DEAD_LETTERS, after, limit)]
 
     def rows(self, table: Table, after: int, limit: int) -> list[tuple[Any, ...]]:
         """As they are stored: (id, *COLUMNS, …, seal) in order."""
@@ -349,21 +292,21 @@ class Database:
         self._connection.execute("COMMIT")
 
     def _store(self, row: Row) -> int:
-        marks = ", ".join("?" * len(_ROW.split(",")))
-        self._connection.execute(f"INSERT INTO messages ({_ROW}) VALUES ({marks})", to_values(row))
+        self._insert(Table.MESSAGES, to_values(row))
         self._tally(f"{row.entry.kind.value}s", 1, row.entry.size)
         self.state = replace(self.state, last_row_id=row.entry.row_id)
         return row.entry.row_id
 
     def _store_dead(self, row: Row, reason_code: int, buried_at_s: float) -> None:
-        marks = ", ".join("?" * len(_DEAD.split(",")))
-        values = to_values(row, reason_code, float(buried_at_s))
-        self._connection.execute(f"INSERT INTO dead_letters ({_DEAD}) VALUES ({marks})", values)
+        self._insert(Table.DEAD_LETTERS, to_values(row, reason_code, float(buried_at_s)))
         self._tally("dead_letters", 1, row.entry.size)
 
-    def _one(self, table: str, row_id: int) -> tuple[Any, ...] | None:
-        columns = _ROW if table == "messages" else _DEAD
-        return next(iter(self._read(f"SELECT {columns} FROM {table} WHERE id = ?", (row_id,))), None)
+    def _insert(self, table: Table, values: Sequence[Any]) -> None:
+        marks = ", ".join("?" * len(values))
+        self._connection.execute(f"INSERT INTO {table.value} ({table.columns}) VALUES ({marks})", values)
+
+    def _one(self, table: Table, row_id: int) -> tuple[Any, ...] | None:
+        return next((values for values in self.rows(table, row_id - 1, 1) if values[0] == row_id), None)
 
     def _row(self, values: Sequence[Any]) -> Row:
         return from_values(values, may_lack_seal=self._may_lack_seal(values))
@@ -427,7 +370,3 @@ class Database:
 
 def _files(victims: Sequence[Key]) -> list[str]:
     return [victim.file for victim in victims if victim.file]
-
-
-def _decode(raw: bytes) -> str:
-    return raw.decode("utf-8", "surrogateescape")

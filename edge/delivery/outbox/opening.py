@@ -82,7 +82,7 @@ class OutboxDirectory:
             remembered = database.load(self._log_pages)
             reason = damage or self._doubt(remembered, mark, commits.lost(database.recovered_frames))
             return database, self._resume(database, remembered, mark, reason)
-        except (DamagedError, sqlite3.Error) as error:
+        except (DamagedError, UnicodeDecodeError, sqlite3.Error) as error:
             # Under its open connection, which would else write its log into it and delete that.
             aside = self.set_aside() if is_damage(error) else None
             database.close()
@@ -228,4 +228,5 @@ class OutboxDirectory:
 def is_damage(error: Exception) -> bool:
     """The file's contents are wrong, as against a disk that refuses."""
     code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
-    return isinstance(error, DamagedError) or (code != 0 and code not in _REFUSALS)
+    # SQLite quotes what it complains of, and what is damaged may be no text.
+    return isinstance(error, DamagedError | UnicodeDecodeError) or (code != 0 and code not in _REFUSALS)

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from edge.delivery.outbox.database import LAST_ROW, Damaged, Dead
+from edge.delivery.outbox.database import LAST_ROW
 from edge.delivery.outbox.records import (
     DAMAGED,
     FILE_LOST,
@@ -33,6 +33,7 @@ from edge.delivery.outbox.records import (
 )
 from edge.delivery.outbox.rows import Row, RowDamagedError, hash_payload, message_bytes
 from edge.delivery.outbox.store import Store, durably
+from edge.delivery.outbox.tables import Damaged, Dead
 from edge.delivery.outbox.weeding import set_aside
 from edge.records import Message
 

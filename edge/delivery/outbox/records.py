@@ -70,7 +70,7 @@ class Entry:
     message: Message
     size: int  # bytes, as they count for `max_bytes`
     committed_at_s: float  # wall clock, seconds since 1970-01-01 UTC; says nothing about the order
-    resent: bool = False  # was a dead letter: comes late, whenever it arrived
+    late: bool = False  # comes as backlog, whenever it arrived: it was a dead letter, or in a damaged database
 
 
 @dataclass(frozen=True, slots=True, eq=False)

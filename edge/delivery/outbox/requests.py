@@ -75,7 +75,7 @@ class Answer:
     """What was found or done."""
 
     listed: tuple[Listed, ...] = ()
-    done: tuple[int, ...] = ()  # resent or dropped
+    done: tuple[int, ...] = ()  # late or dropped
     damage: str = ""  # found when the outbox was opened for this
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from edge.delivery.outbox.database import Database, Evictable
+from edge.delivery.outbox.database import Database
 from edge.delivery.outbox.files import Ballast, free_bytes
 from edge.delivery.outbox.records import OutboxLimits
+from edge.delivery.outbox.tables import Evictable
 
 _EVICTED_AT_ONCE = 256  # rows of one kind in one transaction: bounds how long an `append` takes
 _SPARE_PAGES = 16  # an append takes up to a handful of the database's pages

@@ -19,7 +19,7 @@ Values = Sequence[Any]  # as SQLite gives them: of a damaged row, anything
 
 COLUMNS = (
     "kind, epoch, seq, topic, payload, file, size, qos, retain, content_type, user_properties, expiry_s, committed_at, "
-    "resent"
+    "late"
 )
 KEY_COLUMNS = "id, kind, epoch, seq, size, file, seal"
 
@@ -91,7 +91,7 @@ def to_values(row: Row, *more: float) -> tuple[Any, ...]:
         json.dumps(message.user_properties),
         message.expiry_s,
         float(entry.committed_at_s),
-        int(entry.resent),
+        int(entry.late),
         *more,
     )
     return (*values, _seal(values, row.payload_hash))
@@ -178,7 +178,7 @@ def _hash(values: Values, size: int) -> bytes:
 
 def _parse(content: Values, payload_hash: bytes) -> Row:
     row_id, kind, epoch, seq, topic, payload, file, size, qos, retain, content_type, properties, *rest = content
-    expiry_s, committed_at_s, resent, *_ = rest
+    expiry_s, committed_at_s, late, *_ = rest
     try:
         message = Message(
             topic=topic,
@@ -189,7 +189,7 @@ def _parse(content: Values, payload_hash: bytes) -> Row:
             user_properties=tuple((str(key), str(value)) for key, value in json.loads(properties)),
             expiry_s=expiry_s,
         )
-        entry = Entry(row_id, Kind(kind), int(epoch), int(seq), message, int(size), float(committed_at_s), bool(resent))
+        entry = Entry(row_id, Kind(kind), int(epoch), int(seq), message, int(size), float(committed_at_s), bool(late))
         if not file and message_bytes(message) != size:
             raise RowDamagedError("its size is not that of its contents")
     except (ValueError, TypeError, AttributeError, RecursionError) as error:  # of one that has no seal

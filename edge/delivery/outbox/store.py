@@ -12,6 +12,7 @@ import functools
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -23,11 +24,12 @@ from edge.delivery.outbox.opening import OutboxDirectory, is_damage
 from edge.delivery.outbox.records import How, Opening, OutboxLimits
 from edge.delivery.outbox.room import Room
 from edge.delivery.outbox.rows import RowDamagedError
+from edge.delivery.outbox.salvage import salvage_all
 from edge.delivery.outbox.schema import DamagedError
 from edge.delivery.outbox.weeding import weed
 from edge.errors import OutboxError
 
-_FAULTS = (sqlite3.Error, OSError, DamagedError, RowDamagedError)  # what may be mended
+_FAULTS = (sqlite3.Error, OSError, UnicodeDecodeError, DamagedError, RowDamagedError)  # what may be mended
 _NAMED = 5  # damaged messages in an alarm; the log has all
 
 Arguments = ParamSpec("Arguments")
@@ -62,6 +64,7 @@ class Store:
         self._begin: Callable[[], tuple[Database, Opening]] | None = self._files.open  # None: the database is open
         try:
             self.run("opened", lambda: None)
+            self._salvage()
             self._settle_in()
         except BaseException:
             self._files.close()
@@ -142,6 +145,17 @@ class Store:
         aside = f"the old one is {opened.set_aside}" if opened.set_aside else ""
         self.damage += tuple(text for text in (opened.reason, aside) if text)
         self.report_damage(opened.damaged)
+
+    def _salvage(self) -> None:
+        """What is whole in databases that were set aside waits again; no fault of theirs is an obstacle."""
+        try:
+            found = salvage_all(self.directory, self.database, self.crops, time.monotonic)
+        except _FAULTS as error:
+            log.warning("a database that was set aside cannot be read to its end: %s", error)
+            return
+        for name, number in found.items():
+            log.warning("%d messages of %s, which was set aside, are whole and are kept", number, name)
+            self.damage += (f"{number} messages of {name} are whole and are kept",) if number else ()
 
     def _settle_in(self) -> None:
         """Evict what tighter limits than before do not allow, and take the ballast; a full disk is no obstacle."""

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from edge.delivery.outbox.database import Damaged, Database, Table
-from edge.delivery.outbox.rows import COLUMNS, Row, hash_payload, to_values
+from edge.delivery.outbox.database import Database
+from edge.delivery.outbox.rows import Row, hash_payload, to_values
+from edge.delivery.outbox.tables import DEATH_AT, Damaged, Table
 
 _READ_AT_ONCE = 500  # rows
-_SEAL_AT = len(COLUMNS.split(",")) + 1  # behind (id, *COLUMNS); dead letters have more in between
 
 ReadFile = Callable[[str], bytes | None]
 
@@ -62,4 +62,4 @@ def _seal(values: Sequence[Any], row: Row, read_file: ReadFile) -> tuple[bytes, 
     """Of a row as an older version left it."""
     if row.file:
         row = replace(row, payload_hash=hash_payload(read_file(row.file) or b""))
-    return to_values(row, *values[_SEAL_AT:-1])[-1], row.entry.row_id
+    return to_values(row, *values[DEATH_AT:-1])[-1], row.entry.row_id

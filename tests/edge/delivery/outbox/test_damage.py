@@ -148,7 +148,7 @@ def change(directory: Path, statement: str) -> None:
         ("user_properties", '\'[["a", "b"]]\''),
         ("expiry_s", "1"),
         ("committed_at", "0.5"),
-        ("resent", "1"),
+        ("late", "1"),
         ("seal", "NULL"),
         ("seal", "x''"),
         ("id", "77"),

@@ -284,7 +284,14 @@ def empty_the_state(path: Path) -> None:
     connection.close()
 
 
+def garble_the_schema(path: Path) -> None:
+    contents = path.read_bytes()
+    assert contents.count(b"CREATE TABLE messages") == 1
+    path.write_bytes(contents.replace(b"CREATE TABLE messages", b"CREATE\xb2TABLE\xff\xb2ssages"))
+
+
 DAMAGES = [
+    garble_the_schema,
     overwrite_header,
     overwrite_pages,
     cut_in_half,

@@ -80,7 +80,7 @@ def test_dead_letters_are_listed_sent_again_and_dropped_whether_or_not_a_station
         assert ask(directory, Request(Action.RESEND)).done == (4,)
         assert ask(directory, Request(Action.DROP)).done == ()
     with Outbox.open(directory, ROOMY) as outbox:
-        again = {entry.seq: entry for entry in everything(outbox) if entry.resent}
+        again = {entry.seq: entry for entry in everything(outbox) if entry.late}
         assert list(again) == [2, 4]
         assert again[2].message.payload == before[2].payload
         assert again[2].epoch == outbox.epoch
