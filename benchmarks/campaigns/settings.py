@@ -220,6 +220,7 @@ def _become_command(config: Path, said: Path, environment: dict[str, str]) -> No
         nothing = os.open(os.devnull, os.O_RDONLY)
         for target, source in ((0, nothing), (1, output), (2, output)):
             os.dup2(source, target)
+        sys.stdout, sys.stderr = (os.fdopen(number, "w", errors="backslashreplace") for number in (1, 2))
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PATCHLINE_")}
         os.environ.clear()
         os.environ.update(kept | environment | {"STATE_DIRECTORY": str(said.parent)})
