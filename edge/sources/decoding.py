@@ -151,4 +151,7 @@ class FrameDecoder:
 
 
 def _picture(frame: VideoFrame) -> UInt8Array:
-    return np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    """Upright, as the video says: recorders that hang on their side say so."""
+    picture = np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+    quarter_turns = round(frame.rotation / 90) % 4  # counterclockwise
+    return np.ascontiguousarray(np.rot90(picture, quarter_turns)) if quarter_turns else picture

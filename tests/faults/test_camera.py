@@ -29,7 +29,7 @@ def watch(make_station: MakeStation, oracle: BrokerProcess, camera: MjpegCamera)
         "source.device": camera.address,
         "source.read_timeout_s": 1,
         "source.open_timeout_s": 1,
-        "inspection.threshold": 1e9,
+        "inspection.threshold": 1e6,
     }
     station = make_station(oracle, {**settings, "source.fps": 25})
     station.start()
@@ -89,6 +89,32 @@ def test_a_frozen_camera_gives_no_result_and_no_second_pass(
     wait_for_passes(station, passed(station) + 10)
     oracle.wait_for(lambda log: '"active":0' in log.retained("/alarm/source_away")[-1], "the alarm is over")
     assert passed(station) <= camera.sent
+    assert station.stop() == 0
+
+
+def test_frames_that_are_cut_off_resized_or_far_too_large_are_answered_and_never_pass(
+    oracle: BrokerProcess, make_station: MakeStation, camera: MjpegCamera
+) -> None:
+    station = watch(make_station, oracle, camera)
+    memory = station.process.memory_info().rss
+
+    def answers(since: int) -> set[tuple[str, str]]:
+        return {(answer["verdict"], answer["reason"]) for answer in station.printed_now()[since:]}
+
+    def expect(mood: Mood, size: tuple[int, int], *expected: tuple[str, str]) -> None:
+        camera.mood, camera.size = mood, size
+        station.wait_for(lambda: answers(-10) == set(expected), f"{mood} is answered by {expected}")
+        before = len(station.printed_now())
+        station.wait_for_verdicts(before + 20)
+        assert answers(before) == set(expected)
+
+    whole, unusable = ("PASS", ""), ("NO_RESULT", "image_unusable")
+    expect(Mood.CUT, FRAME_SIZE, whole, unusable)  # every second one is whole
+    expect(Mood.STREAM, (FRAME_SIZE[0] // 2, FRAME_SIZE[1] // 2), unusable)
+    expect(Mood.HUGE, FRAME_SIZE, unusable)
+    assert station.process.memory_info().rss - memory < 200e6
+    camera.mood = Mood.STREAM
+    wait_for_passes(station, passed(station) + 10)
     assert station.stop() == 0
 
 

@@ -140,6 +140,13 @@ def test_a_stale_frame_is_no_result_though_its_picture_passes(inspector: Inspect
     assert inspection.anomaly is None
 
 
+def test_a_frame_that_came_damaged_is_no_result_and_says_why(inspector: Inspector) -> None:
+    damaged = replace(make_frame(np.empty((0, 0, 3), np.uint8)), unusable="JPEG cut off")
+    verdict = inspector.inspect(damaged).verdict
+    assert (verdict.outcome, verdict.reason) == (Outcome.NO_RESULT, Reason.IMAGE_UNUSABLE)
+    assert verdict.detail == "JPEG cut off"
+
+
 def test_an_empty_picture_is_no_result(inspector: Inspector) -> None:
     verdict = inspector.inspect(make_frame(np.empty((0, 0, 3), np.uint8))).verdict
     assert (verdict.outcome, verdict.reason) == (Outcome.NO_RESULT, Reason.IMAGE_UNUSABLE)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import cv2
@@ -97,6 +98,22 @@ def test_no_picture_is_taken_from_damage_or_from_what_builds_on_it(
     assert [frame.identity.name for frame in frames] == [f"video{suffix}#{number}" for number in range(3 * GOP)]
     for frame, before in zip(frames, whole, strict=True):
         assert frame.unusable or np.array_equal(frame.image, before.image)
+
+
+ONE = 0x10000  # in the header's fixed point
+
+
+@pytest.mark.parametrize("turn", [(0, ONE, -ONE, 0), (-ONE, 0, 0, -ONE), (0, -ONE, ONE, 0)])
+def test_a_video_is_turned_as_it_says_and_as_opencv_turns_it(tmp_path: Path, turn: tuple[int, ...]) -> None:
+    path = tmp_path / "video.mp4"
+    write_video(path, "libx264", 2)
+    upright = struct.pack(">9i", ONE, 0, 0, 0, ONE, 0, 0, 0, 1 << 30)
+    turned = struct.pack(">9i", turn[0], turn[1], 0, turn[2], turn[3], 0, 0, 0, 1 << 30)
+    data = path.read_bytes()
+    track = data.index(b"tkhd")
+    path.write_bytes(data[:track] + data[track:].replace(upright, turned, 1))
+    _, expected = cv2.VideoCapture(str(path)).read()
+    np.testing.assert_array_equal(read_all(open_source(settings(path)))[0].image, expected)
 
 
 @pytest.mark.parametrize("damage", ["cut", "end zeroed", "garbage"])
