@@ -108,6 +108,11 @@ class Embedder:
         )
 
     @property
+    def from_cache(self) -> bool:
+        """Whether it was read from disk as it had been compiled before."""
+        return bool(self._compiled.get_property("LOADED_FROM_CACHE"))
+
+    @property
     def threads(self) -> int:
         """Threads that OpenVINO uses; 0 where the device has no such setting."""
         try:

@@ -23,13 +23,18 @@ class ModelCache:
         self.directory = root / model
 
     def open(self) -> tuple[str, ...]:
-        """Make the directory; the paths of what was damaged, or never sealed, and is removed.
+        """Make the directory; the paths of what was damaged and is removed, as is what nobody has tested and sealed.
 
         Raises:
             OSError: it cannot be made or read.
         """
         self.directory.mkdir(parents=True, exist_ok=True)
-        return tuple(str(blob) for blob in sorted(self.directory.glob(_BLOBS)) if not _is_whole(blob) and _remove(blob))
+        blobs = sorted(self.directory.glob(_BLOBS))
+        sealed = [blob for blob in blobs if _seal_of(blob).exists()]
+        damaged = [blob for blob in sealed if not _is_whole(blob)]
+        for blob in (*damaged, *(blob for blob in blobs if blob not in sealed)):
+            _remove(blob)
+        return tuple(map(str, damaged))
 
     def seal(self) -> None:
         """Write down the hashes of what has none yet, or was written anew by OpenVINO.

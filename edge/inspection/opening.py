@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from edge.bundle.bundle import Bundle
@@ -44,27 +45,37 @@ def open_inspector(
     """
     cache = _open_cache(bundle, options, warn)
     options = replace(options, cache_dir=None if cache is None else cache.directory)
+    inspector = _compile(bundle, options)
     try:
-        opened = _open(bundle, options, self_test=self_test)
+        golden = _test(inspector, bundle) if self_test else ()
     except SelfTestError:
-        if cache is None or not _clear(cache, warn):
+        if cache is None or not inspector.embedder.from_cache or not _clear(cache, warn):
             raise
-        opened = _open(bundle, options, self_test=self_test)
+        inspector = _compile(bundle, options)
+        golden = _test(inspector, bundle)
     if cache is not None:
         _seal(cache, warn)
-    for text in opened.inspector.notes:
+    for text in inspector.notes:
         note(text)
-    return opened
+    return Opened(inspector, golden)
 
 
-def _open(bundle: Bundle, options: InspectorOptions, *, self_test: bool) -> Opened:
+def _compile(bundle: Bundle, options: InspectorOptions) -> Inspector:
+    with _runnable():
+        return Inspector(bundle, options)
+
+
+def _test(inspector: Inspector, bundle: Bundle) -> tuple[GoldenResult, ...]:
+    with _runnable():
+        return run_golden(inspector, bundle)
+
+
+@contextmanager
+def _runnable() -> Iterator[None]:
     try:
-        inspector = Inspector(bundle, options)
-        return Opened(inspector, run_golden(inspector, bundle) if self_test else ())
+        yield
     except RuntimeError as error:  # of OpenVINO: compiled, but it cannot be run
-        raise BundleError(
-            f"model.xml: it cannot be run here ({error}); convert again, or free memory and threads"
-        ) from error
+        raise BundleError(f"model.xml: it cannot be run ({error}); convert again, or free memory") from error
 
 
 def _open_cache(bundle: Bundle, options: InspectorOptions, warn: Say) -> ModelCache | None:
