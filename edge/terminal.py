@@ -27,6 +27,7 @@ from edge.errors import PatchlineError, SettingsError
 # Loading the libraries takes 850 MB of addresses, teaching thirty small pictures 1.8 GB, on two cores.
 LEAST_ADDRESS_SPACE = 2 << 30
 _PLAIN_INTERVAL_S = 5.0
+_TABLE_WIDTH = 120
 # Speed is averaged over so long: the rounds of a large coreset's selection take many seconds each.
 _SPEED_OVER_S = 120.0
 
@@ -34,6 +35,11 @@ _SPEED_OVER_S = 120.0
 def say(text: str) -> None:
     """One line for people."""
     Console(stderr=True, highlight=False, soft_wrap=True).print(text, markup=False, emoji=False)
+
+
+def table_console() -> Console:
+    """Standard output for tables: as wide as the terminal, or, in files and pipes, wide enough for ours."""
+    return Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _TABLE_WIDTH)
 
 
 def complain(text: str) -> None:

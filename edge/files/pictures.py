@@ -94,13 +94,19 @@ def list_pictures(where: str | Path) -> list[Path]:
         found = [Path(name) for name in _glob(str(where))]
     else:
         raise SourceError(f"{shown(where)}: no such picture, directory or glob; check the path")
-    pictures = [entry for entry in found if _is_picture(entry)]
+    pictures = [entry for entry in found if is_picture(entry)]
     if not pictures:
         raise SourceError(
             f"{shown(where)}: no pictures among {len(found)} entries; expected {', '.join(sorted(SUFFIXES))}"
             " (for subdirectories give a glob: DIR/**/*.png)"
         )
     return sorted(pictures, key=_natural_key)
+
+
+def is_picture(path: Path) -> bool:
+    """Whether `path` is read as a picture, by its name; a link that leads nowhere is, so that reading names it."""
+    named = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+    return named and (path.is_file() or _is_broken_link(path))
 
 
 def write_picture(path: Path, image: UInt8Array) -> None:
@@ -229,11 +235,6 @@ def _directories(root: Path, entered: set[tuple[int, int]]) -> Iterator[Path]:
     for entry in sorted(_entries(root), key=lambda entry: (entry.is_symlink(), entry.name)):
         if entry.is_dir() and not entry.name.startswith("."):
             yield from _directories(entry, entered)
-
-
-def _is_picture(path: Path) -> bool:
-    named = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    return named and (path.is_file() or _is_broken_link(path))
 
 
 def _natural_key(path: Path) -> tuple[list[str | int], str]:

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from edge.command_line import options_of
 from edge.errors import ExportError, SettingsError
 from edge.files.names import shown
-from edge.terminal import say
+from edge.terminal import say, table_console
 from export.cli.options import (
     LEAST_RATIO,
     RATIO_HELP,
@@ -60,7 +59,7 @@ def evaluate_command(
     teaching = TeachOptions(ir=ir, images=root, out=out, **chosen)
     options = EvaluateOptions(teaching, out, tuple(ensemble or ()), best)
     run = _evaluate_run(find_categories(root, category or (), seed=teaching.seed), options)
-    Console().print(summary_table(summarize(run)))
+    table_console().print(summary_table(summarize(run)))
 
 
 @app.command()
@@ -159,7 +158,7 @@ def _evaluate_run(categories: Sequence[Category], options: EvaluateOptions) -> R
     results: tuple[CategoryResults, ...] = evaluate_all(categories, options)
     run = Run(shown(options.out.resolve().name), results)
     write_summary(summarize(run), options.out)
-    Console().print(operating_table(run.results))
+    table_console().print(operating_table(run.results))
     if _can_render():
         say(f"report: {_render(options.out)}")
     else:
@@ -173,7 +172,7 @@ def _evaluate_run(categories: Sequence[Category], options: EvaluateOptions) -> R
 def _summarize(places: Sequence[Path], out: Path) -> None:
     rows = [row for run in read_runs(places) for row in summarize(run)]
     write_summary(rows, out)
-    Console().print(summary_table(rows))
+    table_console().print(summary_table(rows))
 
 
 def _can_render() -> bool:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from edge.bundle.ir import DEFAULT_GEOMETRY, Geometry
 from edge.errors import SettingsError
-from edge.terminal import say
+from edge.terminal import say, table_console
 from export.cli.options import LEAST_RATIO, CategoryOption
 from export.conversion.names import BackboneName
 from export.conversion.options import ConvertOptions, WeightsChoice
@@ -86,7 +86,7 @@ def experiment(
         chosen = tuple(entry for entry in chosen if entry.name != "pretrainings")
         say("pretrainings is left out: it needs checkpoints to compare, each as --weights LABEL=FILE")
     for entry in chosen:
-        print_experiment(run_experiment(entry, base, categories, out), Console())
+        print_experiment(run_experiment(entry, base, categories, out), table_console())
         show_page(out / entry.name)
 
 

@@ -20,7 +20,8 @@ from edge.bundle.ir import (
     read_ir_description,
 )
 from edge.command_line import Commands, options_of
-from edge.errors import SettingsError
+from edge.errors import ExportError, SettingsError
+from edge.files.atomic import refuse_unwritable
 from edge.files.pictures import list_pictures
 from edge.terminal import run_app, say
 from export.cli import evaluate as cli_evaluate
@@ -139,6 +140,8 @@ def teach_command(
     if latency_budget_ms is None:
         _say_bundle(teach(options), options.out)
     else:
+        if budget_report is not None:
+            refuse_unwritable(budget_report.parent, ExportError)
         fitted = fit(options, latency_budget_ms)
         print_alternatives(fitted.alternatives, fitted.chosen, latency_budget_ms)
         if budget_report is not None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from edge.errors import ExportError, SourceError
-from edge.files.pictures import SUFFIXES, list_pictures
+from edge.files.pictures import is_picture, list_pictures
 from export.datasets.category import LabelledPicture
 from export.metrics.records import GOOD
 
@@ -91,12 +91,6 @@ def directories_in(path: Path) -> list[Path]:
 def stems_of(directory: Path) -> set[str]:
     """The names in `directory` without their suffixes."""
     return {path.stem for path in directory.iterdir()} if directory.is_dir() else set()
-
-
-def is_picture(path: Path) -> bool:
-    """Whether `path` is a file that is read as a picture, by its name; a link that leads nowhere is, to be named."""
-    named = path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
-    return named and (path.is_file() or (path.is_symlink() and not path.exists()))
 
 
 def shorten(names: Sequence[str]) -> str:

@@ -24,7 +24,7 @@ from edge.errors import ExportError
 from edge.inspection.anomaly_map import find_defects, judge
 from edge.inspection.inspector import Inspection, Inspector
 from edge.inspection.options import InspectorOptions
-from edge.records import AnomalyMap, Box, Float32Array, Frame, Outcome, StageTimes, Verdict
+from edge.records import STAGES, AnomalyMap, Box, Float32Array, Frame, Outcome, StageTimes, Verdict
 from export.teaching.calibrate import conformal
 
 # Members may round their crop of the frame differently, by a pixel or two.
@@ -191,9 +191,4 @@ def _names(bundles: Sequence[Bundle]) -> str:
 
 
 def _sum_of(stages: Sequence[StageTimes]) -> StageTimes:
-    return StageTimes(
-        preprocess_ms=sum(stage.preprocess_ms for stage in stages),
-        embed_ms=sum(stage.embed_ms for stage in stages),
-        search_ms=sum(stage.search_ms for stage in stages),
-        score_ms=sum(stage.score_ms for stage in stages),
-    )
+    return StageTimes(**{f"{name}_ms": sum(each.by_stage()[name] for each in stages) for name in STAGES})

@@ -35,16 +35,16 @@ def lines_of(results: CategoryResults) -> tuple[Line, ...]:
 def operating_table(run: Sequence[CategoryResults]) -> Table:
     """The categories one below the other, for a terminal."""
     table = Table(title="Stated false-reject rate, and what it costs; with intervals at 95 % confidence")
-    for name in ("category", "stated rate"):
-        table.add_column(name)
+    table.add_column("category")
+    table.add_column("stated rate", no_wrap=True)
     for name in ("good passed", "defective found"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("found, by kind")
     for results in run:
         lines = lines_of(results)
         for number, line in enumerate(lines, start=1):
             table.add_row(
-                results.category,
+                results.category if number == 1 else "",
                 line.rate if line.supported else f"{line.rate} *",
                 line.passed,
                 line.found,

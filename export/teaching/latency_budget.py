@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
-from rich.console import Console
 from rich.table import Table
 from threadpoolctl import ThreadpoolController
 
@@ -32,7 +30,7 @@ from edge.health.usage import cpu_model
 from edge.inspection.inspector import Inspector
 from edge.inspection.options import InspectorOptions
 from edge.records import Frame, FrameIdentity, Precision, Search, UInt8Array
-from edge.terminal import phase, say
+from edge.terminal import phase, say, table_console
 from export.conversion.make_ir import CALIBRATION_PICTURES, import_quantize, load_inputs
 from export.conversion.reference import FeaturesError
 from export.metrics.detection import auroc
@@ -185,7 +183,7 @@ def print_alternatives(alternatives: Sequence[Alternative], chosen: Alternative,
             note,
             style="bold" if entry is chosen else "",
         )
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = table_console()
     console.print(table)
     console.print(
         "AUROC and found: held-out good parts against the same parts with drawn defects; compare, do not quote."

@@ -6,11 +6,11 @@ import hashlib
 from pathlib import Path
 
 from edge.errors import ExportError
+from edge.files.pictures import is_picture
 from export.datasets.category import Category, Layout
 from export.datasets.masks import (
     defective_pictures,
     good_pictures,
-    is_picture,
     kinds_in,
     pictures_in,
 )
