@@ -12,7 +12,7 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -92,13 +92,15 @@ def _inside(value: object) -> list[object]:
 
 
 def _refuse_unknown_environment() -> None:
-    known = {name for name, _ in walk_settings()}
+    settings = dict(walk_settings())
+    known = set(settings)
+    named_freely = {name for name, info in settings.items() if get_origin(info.annotation) is dict}
     for variable in os.environ:
         if not variable.startswith(ENVIRONMENT_PREFIX):
             continue
         name = variable.removeprefix(ENVIRONMENT_PREFIX).lower().replace(NESTED_DELIMITER, ".")
         tables = {key.split(".")[0] for key in known}
-        if name not in known and name not in tables:
+        if name not in known and name not in tables and name.split(".")[0] not in named_freely:
             raise SettingsError(
                 f"environment: {_shown(variable)}: unknown setting {_shown(name)}{_nearest(name, known)}"
             )

@@ -185,6 +185,12 @@ def test_a_region_can_be_given_in_the_environment(monkeypatch: pytest.MonkeyPatc
     assert load_settings(None).inspection.region == RegionSettings(x=1, y=2, width=64, height=65)
 
 
+def test_a_recipe_can_be_given_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATCHLINE_BUNDLE", "/bundles/plate")
+    monkeypatch.setenv("PATCHLINE_RECIPES__PLATE", "/bundles/plate")
+    assert load_settings(None).recipes == {"plate": Path("/bundles/plate")}
+
+
 @pytest.mark.parametrize(
     ("variable", "suggestion"),
     [("PATCHLINE_MQTT__HOTS", "mqtt.host"), ("PATCHLINE_BUNDEL", "bundle"), ("PATCHLINE_MQTT_HOST", "mqtt.host")],
