@@ -6,17 +6,13 @@ whole, none is a dead letter, memory stays bounded meanwhile, nothing of ours fa
 
 from __future__ import annotations
 
-import contextlib
-import json
 import logging
 import random
-import socket
-import struct
 import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,28 +20,22 @@ from pathlib import Path
 import psutil
 
 from benchmarks.campaigns import CampaignError, Rows
+from benchmarks.campaigns._hostile import MANNERS, Broker
 from edge.delivery.delivery import Delivery
 from edge.delivery.opening import open_delivery
 from edge.health.statistics import Statistics
 from edge.protocol.topics import StationTopics
-from edge.publishers.mqtt.words import ADVICE as REFUSALS
 from edge.records import Box, Crop, FrameIdentity, Verdict
 from edge.records import Outcome as VerdictOutcome
 from edge.settings.tree import Settings
 
 COUNT = 60
 
-_HOST = "127.0.0.1"
 _AT_ONCE = 4  # attacks
-_BAD_CONNECTIONS = 4  # of each attack, both protocols together
-_VERDICTS = 6
+VERDICTS = 6
 _PATIENCE_S = 60.0
-_STREAMED_BYTES = 64 * 2**20  # of a packet of 256 MB, unless the connection ends before
 _MOST_GROWTH_BYTES = 48 * 2**20  # of the whole process: four stations, their threads and databases
 _MOST_LINES = 12  # from WARNING on, for both connections of one attack: one for each change
-_QUOTA_EXCEEDED = 0x97
-
-CONNECT, PUBLISH, SUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 8, 12, 14
 
 
 def run(count: int, seed: int) -> Rows:
@@ -73,202 +63,6 @@ def run(count: int, seed: int) -> Rows:
         ("lines from WARNING on, in the mean", f"{log.lines / max(1, count):.1f}"),
         ("tracebacks", "0"),
     ]
-
-
-# The ways to do harm: each gets a packet of the client, and says whether the connection goes on.
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Moment:
-    """One packet of a client's, for who answers badly."""
-
-    stream: socket.socket
-    kind: int
-    body: bytes
-    is_mqtt_5: bool
-    dice: random.Random
-
-    def accept(self, limits: bytes = b"") -> None:
-        """A CONNACK that welcomes."""
-        tail = bytes([len(limits)]) + limits if self.is_mqtt_5 else b""
-        self.stream.sendall(bytes([0x20, 2 + len(tail), 0, 0]) + tail)
-
-    @property
-    def packet_id(self) -> bytes:
-        """Of a PUBLISH at QoS 1."""
-        (length,) = struct.unpack_from("!H", self.body)
-        return self.body[2 + length : 4 + length]
-
-
-Manner = Callable[[Moment], bool]
-
-
-def _huge(moment: Moment) -> bool:
-    """One packet of 256 MB."""
-    moment.accept()
-    moment.stream.sendall(b"\x30\xff\xff\xff\x7f\x00\x05n/cmd\x00")
-    for _ in range(_STREAMED_BYTES >> 20):
-        moment.stream.sendall(bytes(2**20))
-    return False
-
-
-def _quality_2(moment: Moment) -> bool:
-    """A flood of messages that would have to be kept."""
-    moment.accept()
-    for number in range(1, 2000):
-        payload = bytes(10_000)
-        body = b"\x00\x05n/cmd" + struct.pack("!H", number) + (b"\0" if moment.is_mqtt_5 else b"") + payload
-        moment.stream.sendall(b"\x34" + _variable(len(body)) + body)
-    return False
-
-
-def _garbage(moment: Moment) -> bool:
-    """Bytes at random, before or after a welcome."""
-    if moment.dice.random() < 0.7:
-        moment.accept()
-    moment.stream.sendall(moment.dice.randbytes(moment.dice.randrange(1, 2000)))
-    return False
-
-
-def _refusal(moment: Moment) -> bool:
-    """A CONNACK that says no."""
-    code = moment.dice.choice(sorted(REFUSALS)) if moment.is_mqtt_5 else moment.dice.randrange(1, 6)
-    moment.stream.sendall(bytes([0x20, 3 if moment.is_mqtt_5 else 2, 0, code]) + (b"\0" if moment.is_mqtt_5 else b""))
-    return False
-
-
-def _quality_0(moment: Moment) -> bool:
-    """Maximum QoS 0; and whoever publishes at QoS 1 all the same is thrown out, as the specification wants it."""
-    if moment.kind == CONNECT:
-        moment.accept(b"\x24\x00")
-    return moment.kind != PUBLISH
-
-
-def _second_welcome(moment: Moment) -> bool:
-    if moment.kind in {CONNECT, PUBLISH}:
-        moment.accept()
-    return True
-
-
-def _hang_up_on_message(moment: Moment) -> bool:
-    if moment.kind == CONNECT:
-        moment.accept()
-    return moment.kind != PUBLISH or b"/verdict" not in moment.body
-
-
-def _wrong_answers(moment: Moment) -> bool:
-    """For messages that never were, of kinds that do not belong here; and none for those that are."""
-    if moment.kind == CONNECT:
-        moment.accept()
-    elif moment.kind == PUBLISH:
-        other = struct.pack("!H", moment.dice.randrange(1000, 65_536))
-        moment.stream.sendall(
-            b"\x40\x02" + other + b"\x50\x02" + other + b"\x70\x02" + other + b"\x90\x04" + other + b"\0\1"
-        )
-        return moment.dice.random() < 0.5
-    return True
-
-
-def _not_now(moment: Moment) -> bool:
-    """A refusal for now, or with a code that does not exist."""
-    if moment.kind == CONNECT:
-        moment.accept()
-    elif moment.kind == PUBLISH and moment.is_mqtt_5:
-        code = moment.dice.choice([_QUOTA_EXCEEDED, 0x80, 0x83, 0xC7])
-        moment.stream.sendall(b"\x40\x04" + moment.packet_id + bytes([code, 0]))
-        return moment.dice.random() < 0.7
-    return True
-
-
-def _farewell(moment: Moment) -> bool:
-    """DISCONNECT, with any reason."""
-    moment.accept()
-    if moment.is_mqtt_5:
-        moment.stream.sendall(bytes([0xE0, 2, moment.dice.choice([0x00, 0x81, 0x8B, 0x8E, 0x93, 0x9C]), 0]))
-    return False
-
-
-MANNERS: dict[str, Manner] = {
-    "a packet of 256 MB": _huge,
-    "a flood at QoS 2": _quality_2,
-    "garbage": _garbage,
-    "refused CONNACK": _refusal,
-    "Maximum QoS 0": _quality_0,
-    "two CONNACKs": _second_welcome,
-    "hangs up on a message": _hang_up_on_message,
-    "wrong answers": _wrong_answers,
-    "refused for now": _not_now,
-    "DISCONNECT": _farewell,
-}
-
-
-class Broker:
-    """Bad for some connections, then good: it acknowledges messages and grants subscriptions."""
-
-    def __init__(self, manner: Manner, dice: random.Random) -> None:
-        self.verdicts: list[dict[str, object]] = []  # as they came while it was good
-        self.bad_connections = 0
-        self._manner = manner
-        self._dice = dice
-        self._listener = socket.create_server((_HOST, 0))
-        self.port = int(self._listener.getsockname()[1])
-        self._threads = [threading.Thread(target=self._accept)]
-        self._streams: list[socket.socket] = []
-        self._threads[0].start()
-
-    def seqs(self) -> list[int]:
-        """Of the verdicts, in order of first arrival."""
-        return list(dict.fromkeys(int(str(one["seq"])) for one in list(self.verdicts)))
-
-    def close(self) -> None:
-        """End everything."""
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._threads[0].join()
-        self._listener.close()
-        for stream in self._streams:
-            with contextlib.suppress(OSError):
-                stream.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads[1:]:
-            thread.join()
-
-    def _accept(self) -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                stream, _ = self._listener.accept()
-                is_bad = self.bad_connections < _BAD_CONNECTIONS
-                self.bad_connections += is_bad
-                self._streams.append(stream)
-                self._threads.append(threading.Thread(target=self._serve, args=(stream,), kwargs={"is_bad": is_bad}))
-                self._threads[-1].start()
-
-    def _serve(self, stream: socket.socket, *, is_bad: bool) -> None:
-        is_mqtt_5 = True
-        with stream, contextlib.suppress(OSError):
-            for kind, body in _packets(stream):
-                is_mqtt_5 = body[6] == 5 if kind == CONNECT else is_mqtt_5
-                moment = Moment(stream, kind, body, is_mqtt_5, self._dice)
-                if not (self._manner(moment) if is_bad else self._behave(moment)):
-                    return
-
-    def _behave(self, moment: Moment) -> bool:
-        if moment.kind == CONNECT:
-            moment.accept()
-        elif moment.kind == PUBLISH:
-            self._take(moment)
-        elif moment.kind == SUBSCRIBE:
-            granted = (b"\0" if moment.is_mqtt_5 else b"") + b"\1" * _filters(moment)
-            moment.stream.sendall(bytes([0x90, 2 + len(granted)]) + moment.body[:2] + granted)
-        elif moment.kind == PINGREQ:
-            moment.stream.sendall(b"\xd0\0")
-        return moment.kind != DISCONNECT
-
-    def _take(self, moment: Moment) -> None:
-        (length,) = struct.unpack_from("!H", moment.body)
-        topic = moment.body[2 : 2 + length]
-        if topic.endswith(b"/verdict"):
-            self.verdicts.append(json.loads(moment.body[moment.body.index(b'{"v":') :]))
-        if moment.is_mqtt_5 and not topic.endswith((b"/last", b"/health")):
-            moment.stream.sendall(b"\x40\x02" + moment.packet_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,11 +102,11 @@ class Attack:
         )
         try:
             with open_delivery(settings, topics, Statistics()) as delivery:
-                for frame in range(_VERDICTS):
+                for frame in range(VERDICTS):
                     delivery.deliver(_verdict(frame), 0)
                     time.sleep(0.2)
                 self._wait(
-                    lambda: len({one["seq"] for one in broker.verdicts}) == _VERDICTS, delivery, "verdicts arrive"
+                    lambda: len({one["seq"] for one in broker.verdicts}) == VERDICTS, delivery, "verdicts arrive"
                 )
                 self._wait(lambda: delivery.report()["outbox_messages"] == 0, delivery, "the outbox is empty")
                 self._wait(lambda: delivery.report()["sparkplug_born"] == 1, delivery, "the edge node is born")
@@ -323,7 +117,7 @@ class Attack:
 
     def _count(self, broker: Broker) -> Outcome:
         firsts, seqs = broker.seqs(), [int(str(one["seq"])) for one in broker.verdicts]
-        if firsts != list(range(1, _VERDICTS + 1)):
+        if firsts != list(range(1, VERDICTS + 1)):
             raise CampaignError(f"{self}: verdicts arrived as {seqs}")
         return Outcome(len(firsts), len(seqs) - len(firsts), broker.bad_connections)
 
@@ -406,35 +200,3 @@ def _verdict(frame: int) -> Verdict:
         model="0123456789ab",
         crops=(crop,) if frame % 2 else (),
     )
-
-
-def _packets(stream: socket.socket) -> Iterator[tuple[int, bytes]]:
-    """What a client sends: kind and body."""
-    reader = stream.makefile("rb")
-    while first := reader.read(1):
-        length = shift = 0
-        while True:
-            (byte,) = reader.read(1) or b"\0"
-            length |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                break
-        yield first[0] >> 4, reader.read(length)
-
-
-def _filters(moment: Moment) -> int:
-    """How many topic filters a SUBSCRIBE has."""
-    rest, count = moment.body[3 if moment.is_mqtt_5 else 2 :], 0
-    while rest:
-        (length,) = struct.unpack_from("!H", rest)
-        rest, count = rest[2 + length + 1 :], count + 1
-    return count
-
-
-def _variable(number: int) -> bytes:
-    encoded = b""
-    while True:
-        number, low = divmod(number, 128)
-        encoded += bytes([low | (0x80 if number else 0)])
-        if not number:
-            return encoded

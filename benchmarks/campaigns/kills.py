@@ -34,7 +34,7 @@ def run(count: int, seed: int) -> Rows:
     with tempfile.TemporaryDirectory(prefix="patchline-kills-") as scratch:
         bundle = make_bundle(Path(scratch))
         random = _kill_at_random(Path(scratch, "random"), bundle, count // 2, seed)
-        return [*random, *_kill_on_arrival(Path(scratch, "arrival"), bundle, count - count // 2)]
+        return [*random, *kill_on_arrival(Path(scratch, "arrival"), bundle, count - count // 2)]
 
 
 def _kill_at_random(directory: Path, bundle: Path, kills: int, seed: int) -> Rows:
@@ -47,7 +47,7 @@ def _kill_at_random(directory: Path, bundle: Path, kills: int, seed: int) -> Row
         outcome = run_campaign(station, broker, Plan(kills - broker_kills, broker_kills, seed))
         dead = read_books(station.outbox).dead
     findings = outcome.findings
-    _judge("random kills", len(findings.lost), len(findings.inverted), len(dead))
+    judge("random kills", len(findings.lost), len(findings.inverted), len(dead))
     return [
         ("kills of the service, of its broker", f"{outcome.kills}, {outcome.broker_kills}"),
         ("verdicts committed", str(findings.committed)),
@@ -56,7 +56,8 @@ def _kill_at_random(directory: Path, bundle: Path, kills: int, seed: int) -> Row
     ]
 
 
-def _kill_on_arrival(directory: Path, bundle: Path, kills: int) -> Rows:
+def kill_on_arrival(directory: Path, bundle: Path, kills: int) -> Rows:
+    """Kill a mosquitto as verdicts arrive; the station works in `directory`, which is made."""
     directory.mkdir()
     with Mosquitto(directory) as mosquitto, Subscriber(mosquitto, "+/+/+/+/verdict") as subscriber:
         executioner = _Executioner(mosquitto, lambda: len(set(_ids(subscriber))), kills)
@@ -76,7 +77,7 @@ def _kill_on_arrival(directory: Path, bundle: Path, kills: int) -> Rows:
             dead = read_books(station.outbox).dead
         order = list(dict.fromkeys(_ids(subscriber)))
     inverted = sum(before != after for before, after in zip(order, printed, strict=False))
-    _judge("mosquitto killed on arrival", len(set(printed) - set(order)), inverted, len(dead))
+    judge("mosquitto killed on arrival", len(set(printed) - set(order)), inverted, len(dead))
     if code:
         raise CampaignError(f"the service ended with {code}")
     return [
@@ -119,7 +120,8 @@ def _ids(subscriber: Subscriber) -> list[str]:
     return [str(json.loads(payload)["id"]) for payload in subscriber.payloads("/verdict")]
 
 
-def _judge(what: str, lost: int, inverted: int, dead: int) -> None:
+def judge(what: str, lost: int, inverted: int, dead: int) -> None:
+    """Raise CampaignError unless all is well."""
     if lost or inverted or dead:
         raise CampaignError(f"{what}: {lost} verdicts lost, {inverted} inverted, {dead} dead letters")
 
