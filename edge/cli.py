@@ -16,8 +16,9 @@ import typer
 from rich.console import Console
 
 from edge import __version__
+from edge.audit.options import AuditOptions
 from edge.audit.report import conclusion, text_lines
-from edge.audit.run import AuditOptions, run_audit, write_report
+from edge.audit.run import run_audit, write_report
 from edge.bundle.bundle import Bundle, read_bundle
 from edge.cli_outbox import outbox_app
 from edge.command_line import Commands, parse_device

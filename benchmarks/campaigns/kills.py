@@ -22,10 +22,11 @@ from benchmarks.rig.brokers import Doorkeeper, Mosquitto, Subscriber
 from benchmarks.rig.campaign import Plan, run_campaign
 from benchmarks.rig.station import Station
 
-COUNT = 32
+COUNT = 24
 
 _DEATHS_OF_ONE_VERDICT = 5  # three were enough for a message to be given up, the first loss of all apart
 _PATIENCE_S = 120.0
+_LONGEST_KILL_S = 20.0  # the station tries again after 15 s at the latest
 _SETTINGS: dict[str, object] = {"source.fps": 5, "service.drain_timeout_s": 60, "mqtt.publish_last": False}
 
 
@@ -67,7 +68,7 @@ def kill_on_arrival(directory: Path, bundle: Path, kills: int) -> Rows:
             Station(directory, bundle, (door.host, door.port), {**_SETTINGS, "mqtt.window": 1}) as station,
         ):
             station.start()
-            _wait(lambda: executioner.kills == kills, "mosquitto was killed so often")
+            _wait(lambda: executioner.kills == kills, "mosquitto was killed so often", kills * _LONGEST_KILL_S)
             # Stopped while the broker is away, the station would leave them on disk for its next start.
             newest = str(station.printed_now()[-1]["id"])
             _wait(lambda: newest in _ids(subscriber), "the backlog has arrived")
@@ -126,9 +127,9 @@ def judge(what: str, lost: int, inverted: int, dead: int) -> None:
         raise CampaignError(f"{what}: {lost} verdicts lost, {inverted} inverted, {dead} dead letters")
 
 
-def _wait(condition: Callable[[], bool], what: str) -> None:
-    give_up_at_s = time.monotonic() + _PATIENCE_S
+def _wait(condition: Callable[[], bool], what: str, patience_s: float = _PATIENCE_S) -> None:
+    give_up_at_s = time.monotonic() + patience_s
     while not condition():
         if time.monotonic() > give_up_at_s:
-            raise CampaignError(f"waited {_PATIENCE_S:g} s until {what}")
+            raise CampaignError(f"waited {patience_s:g} s until {what}")
         time.sleep(0.05)

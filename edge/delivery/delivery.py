@@ -154,15 +154,15 @@ class Delivery:
 
     def _publish(self, publisher: Publisher, numbered: Numbered) -> None:
         """At once or not at all: a reader that stands still is its own affair."""
-        name, why = publisher.name, "whoever reads stands still"
+        name = publisher.name
         try:
             taken = publisher.publish(numbered, 0)
-        except DeliveryError as error:
-            taken, why = False, str(error)
+        except DeliveryError:
+            taken = False
         self._missed[name] += not taken
         if not taken and name not in self._behind:
             self._behind.add(name)
-            log.error("%s takes no verdicts, the others do: %s", name, why)
+            log.error("%s takes no verdicts, the others do: %s", name, publisher.trouble)
         elif taken and name in self._behind:
             self._behind.discard(name)
             log.info("%s takes verdicts again", name, extra={"fields": {"missed": self._missed[name]}})

@@ -19,6 +19,7 @@ from time import monotonic, sleep
 from edge.delivery.outbox.outbox import Outbox
 from edge.delivery.outbox.records import Kind, Tombstone
 from edge.delivery.send_order import Lineup, Turn
+from edge.delivery.settlement import RETRY_S, Sent, Settlement
 from edge.errors import OutboxError
 from edge.health.supervision import Heartbeat
 from edge.protocol.messages import amend, announces_crop, last_message, tombstone_message
@@ -33,21 +34,9 @@ from edge.settings.sections import MqttSettings, OutboxSettings
 log = logging.getLogger("patchline.pump")
 
 TICK_S = 0.1  # longest sleep: how late a new connection may be noticed
-SETTLE_AFTER_S = 0.1  # answers are gathered for so long, because forgetting them takes a flush to disk
 TOMBSTONES_EVERY_S = 1.0
-RETRY_S = 1.0  # after the disk has refused
 GRACE_S = 3.0  # how long `flush` waits for a broker that is away
 MAX_TOMBSTONES = 1000  # as many as an outbox has
-
-
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
-class _Sent:
-    """The ticket of what the publisher took, which comes back with the answer: a row or a tombstone."""
-
-    message: Message
-    row_id: int = 0  # 0: a tombstone
-    tombstone_id: int = 0
-    is_verdict: bool = False
 
 
 class Pump:
@@ -71,30 +60,24 @@ class Pump:
         self._settings = settings
         self._window = mqtt.window
         self._publish_last = mqtt.publish_last
-        self._answers: queue.SimpleQueue[tuple[_Sent, int]] = queue.SimpleQueue()  # tickets and reason codes
+        self._answers: queue.SimpleQueue[tuple[Sent, int]] = queue.SimpleQueue()  # tickets and reason codes
         self._awake = threading.Event()
         self._closing = threading.Event()
         self._close_by_s = 0.0
 
         self._lineup = self._new_lineup()  # the pump's thread only, as all of these
+        self._settlement = Settlement(outbox, mqtt.window)
         self._link_number = 0
-        self._sent: set[_Sent] = set()
-        self._accepted: list[int] = []  # rows to be settled
-        self._accepted_stones: list[int] = []  # tombstones to be settled
-        self._refused: list[tuple[int, int]] = []  # rows to be buried, with reason codes
-        self._outstanding: set[int] = set()  # rows in these
+        self._sent: set[Sent] = set()
         self._stones: list[Tombstone] = []
         self._stones_taken: set[int] = set()  # handed over on this connection, whatever became of them
         self._refused_topics: set[str] = set()
         self._newest_row = 0  # of the verdicts that the broker has
         self._last: Message | None = None  # the newest one, to be said again for late joiners
-        self._settle_at_s = 0.0
         self._look_for_stones_at_s = 0.0
-        self._disk_complaint = ""
 
         self._on_delivered: Callable[[int], None] = _ignore
         self._delivered = 0  # read by other threads
-        self._buried = 0
         self._refused_stones = 0
         self._reported = (monotonic(), 0)
 
@@ -121,7 +104,7 @@ class Pump:
         (before_s, before), self._reported = self._reported, (now_s, delivered)
         return {
             "pump_delivered": delivered,
-            "pump_buried": self._buried,
+            "pump_buried": self._settlement.buried,
             "pump_in_flight": len(self._sent),
             "pump_rate": round((delivered - before) / max(now_s - before_s, 1e-9), 1),
         }
@@ -157,7 +140,7 @@ class Pump:
 
     # The network thread.
 
-    def _take_answer(self, sent: _Sent, reason_code: int) -> None:
+    def _take_answer(self, sent: Sent, reason_code: int) -> None:
         self._answers.put((sent, reason_code))
         self._awake.set()
 
@@ -170,14 +153,14 @@ class Pump:
             try:
                 self._work()
             except OutboxError as error:
-                self._complain(str(error))
+                self._settlement.complain(str(error))
                 self._awake.wait(RETRY_S)
             except Exception:
                 log.exception("a fault of ours: the outbox is read from its beginning again")
                 self._lineup, self._link_number = self._new_lineup(), 0
                 self._closing.wait(RETRY_S)
         self._collect()
-        self._settle()
+        self._settlement.settle()
 
     def _ended(self) -> bool:
         if not self._closing.is_set():
@@ -191,28 +174,19 @@ class Pump:
             OutboxError: the disk refuses.
         """
         self._collect()
-        self._settle_when_due()
+        self._settlement.settle_when_due()
         while not self._closing.is_set() and self._has_room() and self._send_next():
             self.heartbeat.beat()
             self._collect()
-            self._settle_when_due()
+            self._settlement.settle_when_due()
         self._repeat_newest()
         self._awake.wait(self._patience_s())
 
     def _has_room(self) -> bool:
-        # While the disk refuses to forget, everything accepted would otherwise stop the line's verdicts.
-        unsettled = 0 if self._disk_complaint else self._answered
-        return len(self._sent) + unsettled < self._window
-
-    @property
-    def _answered(self) -> int:
-        """Messages that are answered and not forgotten."""
-        return len(self._accepted) + len(self._accepted_stones) + len(self._refused)
+        return len(self._sent) + self._settlement.blocking < self._window
 
     def _patience_s(self) -> float:
-        if not self._answered:
-            return TICK_S
-        return min(TICK_S, max(0.0, self._settle_at_s - monotonic()))
+        return min(TICK_S, self._settlement.patience_s)
 
     # What came back.
 
@@ -223,56 +197,26 @@ class Pump:
             except queue.Empty:
                 return
             self._sent.discard(sent)
-            if not self._answered:
-                self._settle_at_s = monotonic() + SETTLE_AFTER_S
             if reason_code < FAILURE:
                 self._accept(sent)
             else:
                 self._refuse(sent, reason_code)
 
-    def _accept(self, sent: _Sent) -> None:
+    def _accept(self, sent: Sent) -> None:
         self._delivered += 1
+        self._settlement.accept(sent)
         if sent.row_id:
-            self._accepted.append(sent.row_id)
             self._on_delivered(sent.row_id)
             if sent.is_verdict and sent.row_id > self._newest_row:
                 self._newest_row, self._last = sent.row_id, sent.message
-        else:
-            self._accepted_stones.append(sent.tombstone_id)
 
-    def _refuse(self, sent: _Sent, reason_code: int) -> None:
+    def _refuse(self, sent: Sent, reason_code: int) -> None:
         if reason_code not in OF_ONE_MESSAGE:
             self._refused_topics.add(sent.message.topic)
         if sent.row_id:
-            self._refused.append((sent.row_id, reason_code))
+            self._settlement.refuse(sent, reason_code)
         else:
             self._refused_stones += 1  # what explains a gap is never given up: it is tried on the next connection
-
-    def _settle_when_due(self) -> None:
-        is_enough = self._answered >= max(1, self._window // 2) and not self._disk_complaint
-        if self._answered and (is_enough or monotonic() >= self._settle_at_s):
-            self._settle()
-
-    def _settle(self) -> None:
-        """Forget what is answered; what the disk refuses to forget now stays for the next time."""
-        try:
-            if self._accepted:
-                self._outbox.settle(self._accepted)
-                self._outstanding.difference_update(self._accepted)
-                self._accepted.clear()
-            if self._accepted_stones:
-                self._outbox.settle_tombstones(self._accepted_stones)
-                self._accepted_stones.clear()
-            while self._refused:
-                row_id, reason_code = self._refused[0]
-                self._buried += self._outbox.bury(row_id, reason_code)
-                self._outstanding.discard(row_id)
-                del self._refused[0]
-        except OutboxError as error:
-            self._complain(str(error))
-            self._settle_at_s = monotonic() + RETRY_S
-        else:
-            self._disk_complaint = ""
 
     def _repeat_newest(self) -> None:
         """For late joiners: after the verdict itself, and not for every one of a backlog."""
@@ -296,17 +240,17 @@ class Pump:
         if turn is None:
             return False
         message = self._prepare(turn, link)
-        if not self._send(_Sent(message, row_id=turn.entry.row_id, is_verdict=turn.entry.kind is Kind.VERDICT)):
+        if not self._send(Sent(message, row_id=turn.entry.row_id, is_verdict=turn.entry.kind is Kind.VERDICT)):
             return False
-        self._outstanding.add(turn.entry.row_id)
+        self._settlement.outstanding.add(turn.entry.row_id)
         self._lineup.take(turn)
         return True
 
     def _begin_connection(self) -> None:
-        self._lineup.begin_connection(self._outstanding)
+        self._lineup.begin_connection(self._settlement.outstanding)
         self._refused_topics.clear()
         self._stones.clear()
-        self._stones_taken = {sent.tombstone_id for sent in self._sent} | {*self._accepted_stones}
+        self._stones_taken = {sent.tombstone_id for sent in self._sent} | self._settlement.stones
         self._refused_stones = 0
         self._look_for_stones_at_s = 0.0
 
@@ -327,13 +271,13 @@ class Pump:
             count=stone.count,
             reason=stone.reason.value,
         )
-        if not self._send(_Sent(message, tombstone_id=stone.tombstone_id)):
+        if not self._send(Sent(message, tombstone_id=stone.tombstone_id)):
             return False
         self._stones_taken.add(stone.tombstone_id)
         self._stones.pop()
         return True
 
-    def _send(self, sent: _Sent) -> bool:
+    def _send(self, sent: Sent) -> bool:
         # Entered before it goes: the answer may come at once.
         self._sent.add(sent)
         taken = self.publisher.send(sent.message, TICK_S, functools.partial(self._take_answer, sent))
@@ -363,11 +307,6 @@ class Pump:
 
     def _new_lineup(self) -> Lineup:
         return Lineup(self._outbox, self._settings.order, self._settings.backlog_share)
-
-    def _complain(self, complaint: str) -> None:
-        if complaint != self._disk_complaint:
-            log.error("%s", complaint)
-        self._disk_complaint = complaint
 
 
 def _ignore(row_id: int) -> None:

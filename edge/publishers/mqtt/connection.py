@@ -14,7 +14,6 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from time import monotonic
 
 from paho.mqtt.client import Client, ConnectFlags, DisconnectFlags, MQTTMessage
@@ -26,6 +25,17 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from edge.publishers.mqtt.client import BoundedClient, Violation
 from edge.publishers.mqtt.credentials import read_password, tls_context
+from edge.publishers.mqtt.events import (
+    PROTOCOL_MAX_PACKET_BYTES,
+    PROTOCOL_RECEIVE_MAXIMUM,
+    Connack,
+    Disconnected,
+    Event,
+    Introduction,
+    Puback,
+    Received,
+    Suback,
+)
 from edge.publishers.mqtt.packets import mqtt_properties, publish_properties
 from edge.publishers.mqtt.reasons import MALFORMED_PACKET, PROTOCOL_ERROR
 from edge.records import Message
@@ -33,88 +43,7 @@ from edge.settings.sections import MqttSettings
 
 CONNECT_TIMEOUT_S = 5.0  # for TCP and again for TLS; paho's default
 FAREWELL_S = 2.0  # after our DISCONNECT the broker closes at once
-PROTOCOL_MAX_PACKET_BYTES = 268_435_460  # MQTT 5, section 2.1.4: four bytes of length, and the header
-PROTOCOL_RECEIVE_MAXIMUM = 65_535  # section 3.2.2.3.3: when the broker names none
-# What a station takes: commands have at most 1 KB, the rest is topics and properties.
-COMMAND_PACKET_BYTES = 16_384
-COMMAND_RECEIVE_MAXIMUM = 16
 _MOST_BYTES = 4 * 2**20  # of messages taken in one turn
-
-
-@dataclass(frozen=True, slots=True)
-class Introduction:
-    """Our CONNECT."""
-
-    client_id: str
-    will: Message | None = None
-    clean_start: bool = True
-    session_expiry_s: int = 0
-    protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5
-    manual_ack: bool = False  # messages are acknowledged by `acknowledge`
-    max_packet_bytes: int = COMMAND_PACKET_BYTES  # that we take
-    receive_maximum: int = COMMAND_RECEIVE_MAXIMUM  # messages that we may owe an answer
-
-
-@dataclass(frozen=True, slots=True)
-class Connack:
-    """The broker's answer to our CONNECT, and what it can do."""
-
-    reason: ReasonCode  # a failure: we are not connected
-    session_present: bool  # what was published since the last connection is kept and will come
-    receive_maximum: int = PROTOCOL_RECEIVE_MAXIMUM  # messages
-    max_packet_bytes: int = PROTOCOL_MAX_PACKET_BYTES
-    max_qos: int = 2
-    retains: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Puback:
-    """A message's answer; for a QoS 0 message, that it was written."""
-
-    packet_id: int
-    reason: ReasonCode
-
-
-@dataclass(frozen=True, slots=True)
-class Suback:
-    """A subscription's answer: the broker has read everything that was sent before."""
-
-    packet_id: int
-    reasons: tuple[ReasonCode, ...]  # one for each topic filter: the QoS granted, or a refusal
-
-    @property
-    def refused(self) -> bool:
-        """True: at least one of them."""
-        return any(reason.is_failure for reason in self.reasons)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Received:
-    """A message for us."""
-
-    topic: str
-    payload: bytes
-    packet_id: int
-    retained: bool
-    redelivered: bool
-    response_topic: str  # "": none
-    correlation: bytes  # b"": none
-    user_properties: tuple[tuple[str, str], ...]
-    received_at_s: float  # wall clock, seconds since 1970-01-01 UTC
-    received_monotonic_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Disconnected:
-    """The end of the connection."""
-
-    reason: ReasonCode
-    from_broker: bool  # it said so, instead of falling silent
-    answered: bool  # it had answered our CONNECT, with whatever reason
-    violation: str = ""  # it broke the protocol, and we ended the connection
-
-
-Event = Connack | Puback | Suback | Received | Disconnected
 
 
 class Connection:

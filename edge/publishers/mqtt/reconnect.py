@@ -12,7 +12,8 @@ from time import monotonic
 from typing import Protocol
 
 from edge.errors import PatchlineError, SettingsError
-from edge.publishers.mqtt.connection import FAREWELL_S, Connection, Event
+from edge.publishers.mqtt.connection import FAREWELL_S, Connection
+from edge.publishers.mqtt.events import Event
 from edge.publishers.mqtt.reporter import STABLE_S
 
 FIRST_DELAY_S = 0.25

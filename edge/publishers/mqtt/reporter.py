@@ -7,7 +7,7 @@ from time import monotonic
 
 from paho.mqtt.reasoncodes import ReasonCode
 
-from edge.publishers.mqtt.connection import Connack, Disconnected
+from edge.publishers.mqtt.events import Connack, Disconnected
 from edge.publishers.mqtt.reasons import FAILURE, PACKET_TOO_LARGE
 from edge.publishers.mqtt.words import explain, explain_silence, name_reason, with_advice
 from edge.settings.sections import MqttSettings
@@ -100,7 +100,7 @@ class Reporter:
             return ""
         return (
             f", again and again soon after it was up; does another client use the client id {self._client_id}? "
-            "Give each an own mqtt.client_id or station name"
+            "Give each an own mqtt.client_id or station name. Or does the broker end again and again?"
         )
 
 

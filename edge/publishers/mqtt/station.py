@@ -13,16 +13,8 @@ from edge.errors import SettingsError
 from edge.protocol.commands import Request
 from edge.protocol.messages import status_message
 from edge.protocol.topics import StationTopics, Status
-from edge.publishers.mqtt.connection import (
-    Connack,
-    Connection,
-    Disconnected,
-    Event,
-    Introduction,
-    Puback,
-    Received,
-    Suback,
-)
+from edge.publishers.mqtt.connection import Connection
+from edge.publishers.mqtt.events import Connack, Disconnected, Event, Introduction, Puback, Received, Suback
 from edge.publishers.mqtt.reasons import (
     FAILURE,
     FINAL,

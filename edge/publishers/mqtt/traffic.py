@@ -13,7 +13,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from edge.publishers.base import OnAnswer
-from edge.publishers.mqtt.connection import PROTOCOL_MAX_PACKET_BYTES, Connack
+from edge.publishers.mqtt.events import PROTOCOL_MAX_PACKET_BYTES, Connack
 from edge.publishers.mqtt.packets import packet_bytes
 from edge.publishers.mqtt.reasons import FAILURE
 from edge.publishers.mqtt.window import Held, Window

@@ -95,7 +95,10 @@ class SparkplugPublisher:
     @property
     def trouble(self) -> str:
         """Why there is no connection, or why there may as well be none; "": nothing."""
-        return self._speaker.reporter.trouble
+        if trouble := self._speaker.reporter.trouble:
+            return trouble
+        with self._changed:
+            return f"{self._session.kept} verdicts wait for the hosts" if self._session.is_full else ""
 
     def start(self) -> None:
         """Begin to connect."""

@@ -128,6 +128,11 @@ class Session:
         return len(self._live) + len(self._late) + len(self._unconfirmed)
 
     @property
+    def is_full(self) -> bool:
+        """There is no room for another one."""
+        return self.kept >= self._capacity
+
+    @property
     def unconfirmed(self) -> int:
         """Of those kept, the ones that were sent on this connection."""
         return len(self._unconfirmed)
@@ -190,7 +195,7 @@ class Session:
 
     def take(self, verdict: Verdict, *, is_backlog: bool) -> bool:
         """Keep `verdict` until the broker has it. False: there is no room."""
-        if self.kept >= self._capacity:
+        if self.is_full:
             return False
         if not is_backlog:
             self._latest = verdict

@@ -16,7 +16,8 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from edge.errors import SettingsError
 from edge.files.atomic import write_file
-from edge.publishers.mqtt.connection import Connack, Connection, Disconnected, Event, Introduction, Received, Suback
+from edge.publishers.mqtt.connection import Connection
+from edge.publishers.mqtt.events import Connack, Disconnected, Event, Introduction, Received, Suback
 from edge.publishers.mqtt.reconnect import ConnectionThread
 from edge.publishers.mqtt.reporter import Reporter
 from edge.publishers.sparkplug.session import Moment, Session

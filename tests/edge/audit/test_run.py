@@ -21,8 +21,9 @@ from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from benchmarks.rig.brokers import HOST, Broker, Certificates, Mosquitto, Subscriber, wait_until
+from edge.audit.options import AuditOptions
 from edge.audit.report import Report, text_lines
-from edge.audit.run import AuditOptions, run_audit
+from edge.audit.run import run_audit
 from edge.errors import DeliveryError, PatchlineError, SettingsError
 from edge.protocol.messages import crop_messages, tombstone_message, verdict_message
 from edge.publishers.mqtt.publisher import MqttPublisher

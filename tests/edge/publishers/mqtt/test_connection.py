@@ -15,15 +15,8 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from benchmarks.rig.brokers import HOST, PATIENCE_S, connack
 from edge.publishers.mqtt.client import MAX_UNSENT_PACKETS, BoundedClient, Violation
-from edge.publishers.mqtt.connection import (
-    COMMAND_PACKET_BYTES,
-    Connack,
-    Connection,
-    Disconnected,
-    Event,
-    Introduction,
-    Received,
-)
+from edge.publishers.mqtt.connection import Connection
+from edge.publishers.mqtt.events import COMMAND_PACKET_BYTES, Connack, Disconnected, Event, Introduction, Received
 from edge.publishers.mqtt.reasons import QUOTA_EXCEEDED
 from edge.settings.sections import MqttSettings
 

@@ -9,7 +9,8 @@ import pytest
 
 from benchmarks.rig.brokers import wait_until
 from edge.errors import DeliveryError, SettingsError
-from edge.publishers.mqtt.connection import Connection, Event
+from edge.publishers.mqtt.connection import Connection
+from edge.publishers.mqtt.events import Event
 from edge.publishers.mqtt.reconnect import (
     FIRST_DELAY_S,
     LONGEST_DELAY_S,
