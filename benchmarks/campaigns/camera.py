@@ -38,7 +38,7 @@ from edge.sources.capture import open_capture
 from edge.sources.simulated.source import draw_part
 from edge.sources.video import open_video
 
-COUNT = 240
+COUNT = 180
 
 _FRAMES = 18
 _FIRST_PART = 2000  # unseen in teaching

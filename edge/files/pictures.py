@@ -13,7 +13,6 @@ import functools
 import glob
 import logging
 import re
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ import numpy.typing as npt
 from edge.errors import PatchlineError, SourceError
 from edge.files import jpeg
 from edge.files.atomic import write_file
+from edge.files.given import read_given
 from edge.files.headers import read_header
 from edge.files.names import shown
 from edge.records import UInt8Array
@@ -180,20 +180,17 @@ def _say_dropped(part: str, directory: Path) -> None:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise SourceError(f"{shown(path)}: not a file; expected a picture")
-        if status.st_size > MAX_FILE_BYTES:
-            raise SourceError(
-                f"{shown(path)}: {status.st_size} bytes; expected at most {MAX_FILE_BYTES}; is it a picture?"
-            )
-        if status.st_size == 0:
-            raise SourceError(f"{shown(path)}: empty file; it was not written to its end, copy it again")
-        return path.read_bytes()
+        size = path.stat().st_size
+        if size > MAX_FILE_BYTES:
+            raise SourceError(f"{shown(path)}: {size} bytes; expected at most {MAX_FILE_BYTES}; is it a picture?")
+        data = read_given(path, most=MAX_FILE_BYTES)
     except OSError as error:
         raise SourceError(
             f"{shown(path)}: cannot be read ({_why(path, error)}); check the path and its permissions"
         ) from error
+    if not data:
+        raise SourceError(f"{shown(path)}: empty file; it was not written to its end, copy it again")
+    return data
 
 
 def _why(path: Path, error: OSError) -> str:

@@ -3,9 +3,6 @@
 Capture runs in a thread of its own, because a driver may block for ever inside a call. A thread that blocks
 longer than its call may take is abandoned and another one takes over; at most one such thread is left
 behind at a time. Every change between streaming and away is one line in the log.
-
-A sensor's noise makes every picture another one: a picture equal to the one before is stale. A camera that gives only
-stale pictures, or none that can be decoded, is away as if it gave none; each of them is answered all the same.
 """
 
 from __future__ import annotations
@@ -20,15 +17,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import cv2
-import numpy as np
-
 from edge.errors import SourceError
-from edge.records import Frame, FrameIdentity, UInt8Array
+from edge.records import Frame
 from edge.settings.sections import SourceSettings
 from edge.sources.address import parse_address
-from edge.sources.base import PixelLimit, Shot, SourceState
+from edge.sources.base import PixelLimit, SourceState
 from edge.sources.capture import Capture, CaptureOpener, WrongSizeError, open_capture, wishes
+from edge.sources.newest import NewestFrame
 
 log = logging.getLogger("patchline.source")
 
@@ -40,7 +35,6 @@ GRACE_S = 1.0
 # Silence is looked for at least this often.
 WATCH_INTERVAL_S = 0.25
 CLOSE_S = 3.0
-_SAMPLED = 16  # every so many rows and columns are compared first: a fifteenth of a millisecond at 1920×1080
 
 
 @dataclass(slots=True, eq=False)
@@ -82,20 +76,13 @@ class CameraSource:
         self._address = parse_address(settings.device, settings.credentials_file)
         self._open_capture = functools.partial(opener, self._address, settings, max_pixels)
         self._say_what_is_ignored()
-        self._changed = threading.Condition()
-        self._newest: Frame | None = None
-        self._captured = 0
-        self._renewed = 0  # frames unlike the one before
-        self._repeated = 0  # frames since the last of those, and
-        self._unusable = 0  # those that could not be decoded
-        self._last_image: UInt8Array | None = None  # captured, by whichever thread
+        self._newest = NewestFrame(
+            self._address.label, settings.read_timeout_s, refuse_identical=settings.refuse_identical
+        )
+        self._changed = self._newest.changed  # guards what follows, too
         self._returned = 0
-        self._dropped = 0
-        self._away = False
         self._closed = False
-        self._failure: SourceError | None = None  # of the last attempt to open
         self._attempted = False
-        self._last_new_s = time.monotonic()
         self._abandoned: _Link | None = None
         self._link = self._start_link()
         self._await_first_attempt()
@@ -112,19 +99,19 @@ class CameraSource:
             if self._closed:
                 return SourceState.ENDED
             self._watch()
-            return SourceState.AWAY if self._away else SourceState.STREAMING
+            return SourceState.AWAY if self._newest.away else SourceState.STREAMING
 
     @property
     def dropped(self) -> int:
         """Frames that a newer one replaced before they were read."""
         with self._changed:
-            return self._dropped
+            return self._newest.dropped
 
     def read(self, timeout_s: float) -> Frame | None:
         """The newest frame not yet read, or None if none came within `timeout_s`."""
         deadline_s = time.monotonic() + timeout_s
         with self._changed:
-            while self._newest is None and not self._closed:
+            while self._newest.frame is None and not self._closed:
                 self._watch()
                 remaining_s = deadline_s - time.monotonic()
                 if remaining_s <= 0:
@@ -136,14 +123,14 @@ class CameraSource:
         """Release the camera; one that blocks is left to its thread, which ends with the process."""
         with self._changed:
             self._closed = True
-            self._newest = None
+            self._newest.take()
             self._link.stop.set()
             self._changed.notify_all()
         if self._link.thread is not None:
             self._link.thread.join(CLOSE_S)
 
     def _take(self) -> Frame | None:
-        frame, self._newest = self._newest, None
+        frame = self._newest.take()
         if frame is None or self._closed:
             return None
         self._returned += 1
@@ -155,12 +142,12 @@ class CameraSource:
     def _await_first_attempt(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._attempted, self._settings.open_timeout_s + GRACE_S)
-            failure = self._failure
+            failure = self._newest.failure
             if self._attempted and failure is None:
-                self._last_new_s = time.monotonic()
+                self._newest.begin()
                 return
             if not isinstance(failure, WrongSizeError) and not isinstance(self._address.target, int):
-                self._mark_away()
+                self._newest.mark_away()
                 return
         self.close()
         raise failure or SourceError(f"{self._address.label}: does not answer; unplug it and plug it in again")
@@ -173,30 +160,13 @@ class CameraSource:
 
     def _watch(self) -> None:
         """Notice silence and blocked threads. Called with the lock held."""
-        now_s = time.monotonic()
-        if not self._away and now_s - self._last_new_s > self._settings.read_timeout_s:
-            self._mark_away()
-        blocked = now_s > self._link.call_ends_by_s
+        self._newest.watch()
+        blocked = time.monotonic() > self._link.call_ends_by_s
         if blocked and (self._abandoned is None or not self._abandoned.alive()):
             log.warning("source: %s: capture is blocked; its thread is abandoned", self._address.label)
             self._link.stop.set()
             self._abandoned = self._link
             self._link = self._start_link()
-
-    def _mark_away(self) -> None:
-        self._away = True
-        log.warning("source: %s; away, waiting for it", self._failure or f"{self._address.label}: {self._why_away()}")
-
-    def _why_away(self) -> str:
-        lasted = f"for {self._settings.read_timeout_s:g} s"
-        if self._unusable:
-            return f"no whole picture {lasted} ({self._unusable} damaged)"
-        if not self._repeated:
-            return f"no frame {lasted}"
-        return (
-            f"no new picture {lasted}: it is frozen ({self._repeated} times the same one, byte for byte; "
-            "if the camera is meant to do that, set source.refuse_identical = false)"
-        )
 
     def _start_link(self) -> _Link:
         link = _Link()
@@ -209,12 +179,12 @@ class CameraSource:
     def _capture(self, link: _Link) -> None:
         back_off_s = SHORTEST_BACK_OFF_S
         while not link.stop.is_set():
-            before = self._renewed
+            before = self._newest.renewed
             try:
                 self._stream(link)
             except Exception:
                 log.exception("source: %s: capture failed; opening it again", self._address.label)
-            if self._renewed > before:
+            if self._newest.renewed > before:
                 back_off_s = SHORTEST_BACK_OFF_S
             link.stop.wait(back_off_s)
             back_off_s = lengthen(back_off_s, random.random())  # noqa: S311 — jitter, not a secret
@@ -241,7 +211,7 @@ class CameraSource:
                 failure = error
         with self._changed:
             if not link.stop.is_set():
-                self._failure = failure
+                self._newest.failure = failure
                 self._attempted = True
                 self._changed.notify_all()
         return capture
@@ -253,57 +223,8 @@ class CameraSource:
                 shot = capture.read()
             if shot is None:
                 return
-            if self._deliver(link, shot):
+            if self._newest.put(shot, link.stop):
                 frozen_from_s = time.monotonic()
-
-    def _deliver(self, link: _Link, shot: Shot) -> bool:
-        """Put the frame where `read` finds it, unless this thread was stopped meanwhile. False: no new picture."""
-        now_s = time.monotonic()
-        stale = not shot.unusable and self._is_stale(shot.image)
-        new = not stale and not shot.unusable
-        with self._changed:
-            if link.stop.is_set():
-                return new
-            self._dropped += self._newest is not None
-            self._newest = Frame(self._identify(now_s), shot.image, stale=stale, unusable=shot.unusable)
-            self._captured += 1
-            self._repeated += stale
-            self._unusable += bool(shot.unusable)
-            if new:
-                self._take_for_new(shot.image, now_s)
-            self._changed.notify_all()
-        return new
-
-    def _is_stale(self, image: UInt8Array) -> bool:
-        last = self._last_image
-        return self._settings.refuse_identical and last is not None and identical(image, last)
-
-    def _take_for_new(self, image: UInt8Array, now_s: float) -> None:
-        """The camera has given another picture than before. Called with the lock held."""
-        self._last_image = image
-        self._renewed += 1
-        self._repeated = self._unusable = 0
-        if self._away:
-            self._away = False
-            log.info("source: %s: back after %.1f s", self._address.label, now_s - self._last_new_s)
-        self._last_new_s = now_s
-
-    def _identify(self, now_s: float) -> FrameIdentity:
-        return FrameIdentity(
-            sequence=self._captured,
-            captured_at_s=time.time(),
-            captured_monotonic_s=now_s,
-            name=f"camera#{self._captured}",
-        )
-
-
-def identical(image: UInt8Array, other: UInt8Array) -> bool:
-    """Whether two pictures are equal byte for byte; most of the time a sample says that they are not."""
-    if image.shape != other.shape:
-        return False
-    if not np.array_equal(image[::_SAMPLED, ::_SAMPLED], other[::_SAMPLED, ::_SAMPLED]):
-        return False
-    return cv2.norm(image, other, cv2.NORM_INF) == 0
 
 
 def lengthen(back_off_s: float, chance: float) -> float:
