@@ -104,11 +104,18 @@ class Inspector:
     @property
     def notes(self) -> tuple[str, ...]:
         """For people: what is not judged, and in what the station departs from what was taught."""
-        taught = self._manifest.inference_precision
-        if self.precision == taught:
-            return self._left_out.notes
-        forced = f"{self.precision} is forced, but bank and threshold were taught with {taught}: scores differ"
-        return *self._left_out.notes, forced
+        notes = [*self._left_out.notes]
+        precision, threshold = self._manifest.inference_precision, self._manifest.threshold.image
+        if self.precision != precision:
+            notes.append(
+                f"{self.precision} is forced, but bank and threshold were taught with {precision}: scores differ"
+            )
+        if self._threshold != threshold:
+            notes.append(
+                f"inspection.threshold is {self._threshold:g}, and {threshold:g} was taught for "
+                f"'{self._manifest.name}': what teaching said about false rejects does not hold"
+            )
+        return tuple(notes)
 
     def team(self) -> tuple[Inspector, ...]:
         """This inspector and as many more as shall work at the same time, each in a thread; model and bank are shared.

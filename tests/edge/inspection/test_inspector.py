@@ -300,6 +300,8 @@ def test_a_threshold_of_the_station_replaces_the_bundle_s(bundle: Bundle, thresh
     inspector = Inspector(bundle, InspectorOptions(threshold=threshold))
     verdict = inspector.inspect(make_frame(draw_good(0).image)).verdict
     assert inspector.threshold == verdict.threshold == threshold
+    (note,) = inspector.notes
+    assert note.startswith(f"inspection.threshold is {threshold:g}, and {bundle.manifest.threshold.image:g} was taught")
     assert verdict.outcome is outcome
 
 
