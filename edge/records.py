@@ -191,4 +191,4 @@ DEVICE_PATTERN = r"^(CPU|NPU|GPU(\.\d{1,2})?|AUTO(:(CPU|NPU|GPU(\.\d{1,2})?)(,(C
 DEVICES = "CPU, NPU, GPU, GPU.0, AUTO or AUTO:GPU,CPU"
 
 
-Values = dict[str, int | float | str]
+Values = dict[str, Scalar]

@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from time import monotonic
 
 from edge.health.supervision import Heartbeat
 from edge.line.buffer import Buffer, WhenFull
+from edge.line.command_log import CommandLog
 from edge.line.gate import Gate
 from edge.line.recipes import Recipes, RecipeState, Switch
 from edge.line.triggers import Miss
@@ -41,7 +41,6 @@ log = logging.getLogger("patchline.commands")
 _POLL_S = 0.5  # longest wait without a look at whether to stop
 _QUEUE = 64  # requests between the network thread and ours
 _ERROR_BYTES = 400  # of an answer
-_COMPLAIN_EVERY_S = 60.0
 
 Give = Callable[[Verdict, Heartbeat], None]
 Reply = Callable[[Message], bool]
@@ -80,9 +79,7 @@ class Control:
         self._reply = reply
         self._requests: Buffer[Request | tuple[Request, Switch]] = Buffer(_QUEUE, WhenFull.BLOCK)
         self._answering = threading.Lock()  # held from taking what is missed until it is delivered
-        self._counts: Counter[str] = Counter()
-        self._unheard = 0  # not complained of yet
-        self._complain_at_s = 0.0
+        self._log = CommandLog()
 
     @property
     def topic_filter(self) -> str:
@@ -92,7 +89,7 @@ class Control:
     def request(self, request: Request) -> None:
         """Take `request` without waiting; beyond what the queue holds it is not heard."""
         if not self._requests.put(request, 0):
-            self._counts["commands_unheard"] += 1
+            self._log.unheard()
 
     def run(self, heartbeat: Heartbeat) -> None:
         """Execute commands and answer what is missed, until `end`."""
@@ -113,13 +110,14 @@ class Control:
 
     def report(self) -> Values:
         """Counters for `/health`."""
-        return {name: self._counts[name] for name in ("commands", "commands_refused", "commands_unheard")}
+        return self._log.report()
 
     def _answer_missed(self, heartbeat: Heartbeat) -> None:
         """Answer the triggers that no verdict answers."""
         with self._answering:
             for miss in self._gate.take_missed():
-                self._give(self._recipes.active.no_result(self._identity(miss), miss.reason, miss.detail), heartbeat)
+                identity = _identity(miss, simulated=self._simulated)
+                self._give(self._recipes.active.no_result(identity, miss.reason, miss.detail), heartbeat)
 
     def _handle(self, item: Request | tuple[Request, Switch] | None) -> None:
         if isinstance(item, Request):
@@ -131,18 +129,18 @@ class Control:
     def _take(self, request: Request) -> None:
         now_s = monotonic()
         if not self._deduplicator.admit(now_s):
-            self._complain(now_s)
+            self._log.flooded(now_s)
             return
-        self._counts["commands"] += 1
+        self._log.heard()
         unanswerable = self._reader.why_unanswerable(request)
         if unanswerable:
-            self._note(request, Ignored(unanswerable))
+            self._log.note(self._reader.name(request), request, Ignored(unanswerable))
             return
         known = self._deduplicator.recall(request, now_s)
         if isinstance(known, Answer):
             self._answer(request, known, repeated=True)
         elif known is not None:
-            self._note(request, known)
+            self._log.note(self._reader.name(request), request, known)
         else:
             answer = self._execute(request, self._reader.read(request))
             if answer is not None:
@@ -169,7 +167,7 @@ class Control:
     def _tell(self, request: Request, switch: Switch) -> None:
         """In the thread that loads recipes."""
         if not self._requests.put((request, switch), _POLL_S):
-            self._counts["commands_unheard"] += 1
+            self._log.unheard()
 
     def _conclude(self, request: Request, answer: Answer) -> None:
         self._deduplicator.conclude(request, answer)
@@ -177,47 +175,22 @@ class Control:
 
     def _answer(self, request: Request, answer: Answer, *, repeated: bool = False) -> None:
         sent = bool(request.response_topic) and self._reply(self._reader.reply(request, answer))
-        self._note(request, answer, repeated=repeated, sent=sent)
+        self._log.note(self._reader.name(request), request, answer, repeated=repeated, sent=sent)
 
-    def _note(self, request: Request, outcome: Answer | Ignored, *, repeated: bool = False, sent: bool = False) -> None:
-        """The one line of this request."""
-        ok = isinstance(outcome, Answer) and outcome.ok
-        error = outcome.error if isinstance(outcome, Answer) else outcome.why
-        self._counts["commands_refused"] += not ok
-        fields: dict[str, str | int] = {"command": self._reader.name(request), "ok": int(ok)}
-        if not ok:
-            fields["error"] = error
-        fields |= {
-            "repeated": int(repeated),
-            "answered": int(sent),
-            "response_topic": bounded(request.response_topic, 200),
-        }
-        log.log(logging.INFO if ok else logging.WARNING, "command", extra={"fields": fields})
 
-    def _complain(self, now_s: float) -> None:
-        self._counts["commands_unheard"] += 1
-        self._unheard += 1
-        if now_s >= self._complain_at_s:
-            log.warning(
-                "too many commands: those above commands.max_per_s are neither executed nor answered",
-                extra={"fields": {"unheard": self._unheard}},
-            )
-            self._unheard = 0
-            self._complain_at_s = now_s + _COMPLAIN_EVERY_S
-
-    def _identity(self, miss: Miss) -> FrameIdentity:
-        """Its frame's; of a trigger without one, its own, at the time when it arrived."""
-        if miss.frame is not None:
-            return miss.frame
-        ticket = miss.ticket
-        return FrameIdentity(
-            sequence=0,
-            captured_at_s=time.time() - (monotonic() - ticket.arrived_s),
-            captured_monotonic_s=ticket.arrived_s,
-            trigger_id=ticket.trigger_id,
-            part_id=ticket.part_id,
-            simulated=self._simulated,
-        )
+def _identity(miss: Miss, *, simulated: bool) -> FrameIdentity:
+    """Its frame's; of a trigger without one, its own, at the time when it arrived."""
+    if miss.frame is not None:
+        return miss.frame
+    ticket = miss.ticket
+    return FrameIdentity(
+        sequence=0,
+        captured_at_s=time.time() - (monotonic() - ticket.arrived_s),
+        captured_monotonic_s=ticket.arrived_s,
+        trigger_id=ticket.trigger_id,
+        part_id=ticket.part_id,
+        simulated=simulated,
+    )
 
 
 def _judge(switch: Switch) -> Answer:
