@@ -30,7 +30,8 @@ from export.cli.options import TEACH, IrOption, ReplaceOption
 from export.conversion.make_ir import CALIBRATION_PICTURES, import_quantize, load_inputs, make_ir
 from export.conversion.names import BackboneName
 from export.conversion.options import ConvertOptions, WeightsChoice
-from export.teaching.latency_budget import fit, print_alternatives, write_alternatives
+from export.teaching.alternatives import print_alternatives
+from export.teaching.latency_budget import fit, write_alternatives
 from export.teaching.promise import say_promise
 from export.teaching.teach import TeachOptions, teach
 

@@ -14,23 +14,15 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from edge.bundle.bundle import Bundle, Manifest, read_bundle
 from edge.errors import ExportError, ResultsError
 from edge.files.atomic import refuse_unwritable, write_file
 from edge.files.names import shown
-from edge.files.pictures import read_picture
 from edge.health.usage import cpu_model
-from edge.inspection.inspector import Inspection
-from edge.records import AnomalyMap, BoolArray, Float32Array, Frame, FrameIdentity, Outcome, StageTimes
-from edge.terminal import phase, say
+from edge.terminal import say
 from export.datasets.category import Category, LabelledPicture
-from export.datasets.ground_truth import read_mask_of
 from export.datasets.resize import make_uniform
 from export.datasets.verify import check_category
-from export.evaluation.ensemble import EnsembleInspection
 from export.evaluation.gallery import Choice, choose_gallery, draw_panel, encode_panel
 from export.evaluation.judge import Judge, joined, open_judge
 from export.evaluation.key import evaluation_key
@@ -43,8 +35,8 @@ from export.evaluation.results import (
     read_results,
     write_results,
 )
+from export.evaluation.tested import Tested, inspect_all, read_frame, truth_of
 from export.metrics.detection import pixel_metrics
-from export.metrics.records import GOOD
 from export.teaching.promise import say_promise
 from export.teaching.teach import TeachOptions, teach
 
@@ -62,16 +54,6 @@ class EvaluateOptions:
     out: Path
     ensemble: tuple[Path, ...] = ()  # further IRs, taught alike, that judge together with the first
     gallery: int = 6  # pictures of each group, see `export.evaluation.gallery`
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Tested:
-    """All test pictures, in the category's order."""
-
-    pictures: tuple[PictureResult, ...]
-    stages: tuple[StageTimes, ...]
-    maps: tuple[Float32Array, ...]  # (height, width) of the model's input; empty where there are no masks
-    masks: tuple[BoolArray, ...]  # of the same sizes
 
 
 def evaluate(category: Category, options: EvaluateOptions) -> CategoryResults:
@@ -107,7 +89,7 @@ def evaluate(category: Category, options: EvaluateOptions) -> CategoryResults:
     judge = open_judge(bundles, options.teaching.device, options.teaching.false_reject_rate)
     teach_s = time.monotonic() - started
     say_promise(judge.threshold)
-    tested = _inspect_all(category, judge, copies)
+    tested = inspect_all(category, judge, copies)
     results = _describe(category, options, judge, tested, key=key, teach_s=teach_s)
     gallery = _write_gallery(category, judge, results.pictures, options.gallery, place)
     results = results.model_copy(update={"gallery": gallery})
@@ -166,60 +148,8 @@ def _recipe(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]", "_", name)[:64]
 
 
-def _inspect_all(category: Category, judge: Judge, copies: Path) -> _Tested:
-    masked = all(picture.masks for picture in category.test if picture.kind != GOOD)
-    pictures, stages, maps, masks = [], [], [], []
-    with phase(f"inspecting {shown(category.name)}", len(category.test)) as done:
-        for number, picture in enumerate(category.test):
-            frame = _read_frame(picture.path, number)
-            inspection = judge.inspect(frame, picture.path)
-            anomaly = _map_of(inspection)
-            pictures.append(
-                PictureResult(
-                    path=_shown_path(picture.path, category, copies),
-                    kind=shown(picture.kind),
-                    score=inspection.verdict.score,
-                    map_peak=float(anomaly.values.max()),
-                    outcome="FAIL" if inspection.verdict.outcome is Outcome.FAIL else "PASS",
-                )
-            )
-            stages.append(inspection.verdict.stages)
-            mask = _mask_of(picture, frame) if masked else None
-            if mask is not None:
-                maps.append(anomaly.values)
-                masks.append(mask_on_map(mask, anomaly))
-            done(number + 1)
-    return _Tested(tuple(pictures), tuple(stages), tuple(maps), tuple(masks))
-
-
-def _shown_path(path: Path, category: Category, copies: Path) -> str:
-    return shown(os.path.relpath(path, copies if path.is_relative_to(copies) else category.path))
-
-
-def mask_on_map(mask: BoolArray, anomaly: AnomalyMap) -> BoolArray:
-    """What of `mask` (frame height, width) lies in the map's region, at the map's resolution (nearest)."""
-    region = anomaly.region
-    inside = mask[region.y : region.bottom, region.x : region.right].astype(np.uint8)
-    height, width = anomaly.values.shape
-    return np.asarray(cv2.resize(inside, (width, height), interpolation=cv2.INTER_NEAREST_EXACT) != 0)
-
-
-def _read_frame(path: Path, number: int) -> Frame:
-    image = read_picture(path)
-    return Frame(FrameIdentity(number, time.time(), time.monotonic(), name=shown(path.name)), image)
-
-
-def _map_of(inspection: Inspection | EnsembleInspection) -> AnomalyMap:
-    assert inspection.anomaly is not None  # it was asked for, and the frame was judged
-    return inspection.anomaly
-
-
-def _mask_of(picture: LabelledPicture, frame: Frame) -> BoolArray | None:
-    return read_mask_of(picture, frame.image.shape[0], frame.image.shape[1])
-
-
 def _describe(
-    category: Category, options: EvaluateOptions, judge: Judge, tested: _Tested, *, key: str, teach_s: float
+    category: Category, options: EvaluateOptions, judge: Judge, tested: Tested, *, key: str, teach_s: float
 ) -> CategoryResults:
     manifests = [bundle.manifest for bundle in judge.bundles]
     first = manifests[0]
@@ -288,7 +218,7 @@ def _write_gallery(
 
 
 def _write_panel(choice: Choice, picture: LabelledPicture, judge: Judge, place: Path) -> GalleryEntry:
-    frame = _read_frame(picture.path, choice.picture)
+    frame = read_frame(picture.path, choice.picture)
     inspection = judge.inspect(frame, picture.path)
     caption = f"{shown(picture.kind)}  {shown(picture.path.name)}"
     panel = draw_panel(
@@ -296,7 +226,7 @@ def _write_panel(choice: Choice, picture: LabelledPicture, judge: Judge, place: 
         inspection.verdict,
         inspection.anomaly,
         pixel_threshold=judge.threshold.pixel,
-        truth=_mask_of(picture, frame),
+        truth=truth_of(picture, frame),
         caption=caption,
     )
     name = f"{GALLERY}/{choice.picture:04}_{choice.group}.jpg"

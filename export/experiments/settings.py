@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from edge.bundle.ir import Geometry, IrPrecision
 from edge.errors import ExportError
@@ -16,7 +14,7 @@ from edge.records import Precision, Search
 from export.conversion.names import BACKBONES, EFFICIENTNET_LITE0
 from export.conversion.options import ConvertOptions, WeightsChoice
 from export.datasets.category import Category
-from export.metrics.records import GOOD
+from export.experiments.categories import NOISE, few_shots, with_noise
 from export.teaching.teach import TeachOptions
 
 # The paper's and our sources' values.
@@ -24,9 +22,6 @@ CORESET_RATIOS = (0.25, 0.1, 0.05, 0.01, 0.001)
 
 
 SHOTS = (1, 2, 5, 10, 16, 20, 50)
-
-
-NOISE = (0.0, 0.01, 0.02, 0.05, 0.1)
 
 
 NEIGHBOURHOODS = (1, 3, 5, 7, 9)
@@ -181,43 +176,9 @@ def _shot_settings(base: Base) -> tuple[Setting, ...]:
     )
 
 
-def few_shots(category: Category, seed: int, *, shots: int) -> Category:
-    """The bank from `shots` good pictures, drawn by the seed; the other good pictures set the threshold.
-
-    Raises:
-        ExportError: the category has too few good pictures.
-    """
-    if shots >= len(category.train):
-        raise ExportError(f"{category.path}: {shots} shots need more than {len(category.train)} good pictures")
-    order = np.random.default_rng([seed, 4]).permutation(len(category.train))
-    chosen = tuple(category.train[index] for index in sorted(order[:shots]))
-    others = tuple(category.train[index] for index in sorted(order[shots:]))
-    return replace(category, train=chosen, validation=others)
-
-
 def _noise_settings(base: Base) -> tuple[Setting, ...]:
     del base
     return tuple(Setting(f"{100 * share:g} %", share, category=partial(with_noise, share=share)) for share in NOISE)
-
-
-def with_noise(category: Category, seed: int, *, share: float) -> Category:
-    """`share` of the teaching pictures are defective ones, taken out of the test set.
-
-    The same parts leave the test set whatever the share, so that all shares are tested on the same pictures.
-
-    Raises:
-        ExportError: there are too few defective pictures.
-    """
-    most = round(max(NOISE) / (1 - max(NOISE)) * len(category.train))
-    defective = [index for index, picture in enumerate(category.test) if picture.kind != GOOD]
-    if most > len(defective) // 2:
-        raise ExportError(f"{category.path}: {len(defective)} defective pictures are too few to move {most} of them")
-    moved = np.random.default_rng([seed, 5]).permutation(defective)[:most]
-    count = round(share / (1 - share) * len(category.train))
-    train = (*category.train, *(category.test[index].path for index in moved[:count]))
-    left = frozenset(int(index) for index in moved)
-    test = tuple(picture for index, picture in enumerate(category.test) if index not in left)
-    return replace(category, train=train, test=test)
 
 
 def _precision_settings(base: Base) -> tuple[Setting, ...]:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 import openvino as ov
-from rich.table import Table
 from threadpoolctl import ThreadpoolController
 
 from edge.bundle.bundle import MANIFEST, Bundle, Manifest, read_bundle, seal
@@ -30,10 +29,11 @@ from edge.health.usage import cpu_model
 from edge.inspection.inspector import Inspector
 from edge.inspection.options import InspectorOptions
 from edge.records import Frame, FrameIdentity, Precision, Search, UInt8Array
-from edge.terminal import phase, say, table_console
+from edge.terminal import phase, say
 from export.conversion.make_ir import CALIBRATION_PICTURES, import_quantize, load_inputs
 from export.conversion.reference import FeaturesError
 from export.metrics.detection import auroc
+from export.teaching.alternatives import Alternative, choose
 from export.teaching.options import TeachOptions, recipe_of, refuse_early
 from export.teaching.synthetic_defects import add_defect
 from export.teaching.teach import teach
@@ -43,27 +43,7 @@ SEARCHES: tuple[Search, ...] = ("exact", "fast")
 _WARM_UP = 10
 FRAMES = 200  # timed of each kind; a 99th percentile of far fewer means little
 _PARTS = 60  # held-out parts that are used at the most
-_SAME_AUROC = 0.002  # of drawn defects: less is no difference
 _PERCENTILE = 99.0
-
-
-@dataclass(frozen=True, slots=True)
-class Alternative:
-    """One setting, what it takes and what it gives."""
-
-    ir_precision: str
-    arithmetic: Precision
-    coreset_ratio: float
-    vectors: int
-    search: Search
-    pass_ms: float  # median of parts that pass
-    fail_ms: float  # 99th percentile of parts with map, regions and crops
-    auroc: float  # held-out good parts against the same parts with drawn defects
-    found: float  # share of the drawn defects above the taught threshold
-
-    def meets(self, budget_ms: float) -> bool:
-        """The slowest frames are within the budget."""
-        return self.fail_ms <= budget_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,64 +110,6 @@ def arithmetics(device: str) -> tuple[Precision, ...]:
     elif "FP16" in capabilities and "GPU" in device:
         found.append("f16")
     return tuple(found)
-
-
-def choose(alternatives: Sequence[Alternative], budget_ms: float) -> Alternative:
-    """The best separation within the budget; among equals the largest bank, then the fastest.
-
-    Raises:
-        ExportError: none is within the budget, or there are none.
-    """
-    if not alternatives:
-        raise ExportError(
-            f"--latency-budget-ms {budget_ms:g}: nothing could be tried, as this machine miscalculates every IR given "
-            "(the notes above say how); give the f32 IR, or another device"
-        )
-    within = [entry for entry in alternatives if entry.meets(budget_ms)]
-    if not within:
-        fastest = min(alternatives, key=lambda entry: entry.fail_ms)
-        raise ExportError(
-            f"--latency-budget-ms {budget_ms:g}: no setting meets it on this machine; the fastest, "
-            f"{describe(fastest)}, takes {fastest.fail_ms:.1f} ms (99th percentile). Allow that much, convert a "
-            "smaller network or input, or give an int8 IR"
-        )
-    best = max(entry.auroc for entry in within)
-    equals = [entry for entry in within if entry.auroc >= best - _SAME_AUROC]
-    return max(equals, key=lambda entry: (entry.vectors, -entry.fail_ms))
-
-
-def describe(alternative: Alternative) -> str:
-    """In a few words."""
-    return (
-        f"{alternative.ir_precision} IR, {alternative.arithmetic}, {100 * alternative.coreset_ratio:g} % bank, "
-        f"{alternative.search} search"
-    )
-
-
-def print_alternatives(alternatives: Sequence[Alternative], chosen: Alternative, budget_ms: float) -> None:
-    """A table for people, on standard output."""
-    table = Table(title=f"Latency budget {budget_ms:g} ms, 99th percentile of a failed part", title_justify="left")
-    for title in ("IR", "arithmetic", "bank", "search", "pass p50", "fail p99", "AUROC", "found", ""):
-        table.add_column(title, justify="left" if title in {"IR", "arithmetic", "search", ""} else "right")
-    for entry in alternatives:
-        note = "chosen" if entry is chosen else "" if entry.meets(budget_ms) else "too slow"
-        table.add_row(
-            entry.ir_precision,
-            entry.arithmetic,
-            f"{100 * entry.coreset_ratio:g} %, {entry.vectors}",
-            entry.search,
-            f"{entry.pass_ms:.1f} ms",
-            f"{entry.fail_ms:.1f} ms",
-            f"{100 * entry.auroc:.2f}",
-            f"{100 * entry.found:.0f} %",
-            note,
-            style="bold" if entry is chosen else "",
-        )
-    console = table_console()
-    console.print(table)
-    console.print(
-        "AUROC and found: held-out good parts against the same parts with drawn defects; compare, do not quote."
-    )
 
 
 def write_alternatives(fitted: Fitted, budget_ms: float, path: Path) -> None:

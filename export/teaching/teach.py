@@ -7,6 +7,7 @@ Some of the pictures teach the bank (`memory_bank`); the others, held out (`held
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -17,6 +18,8 @@ from edge.bundle.bundle import (
     BANK,
     MANIFEST,
     MASK,
+    BankRecord,
+    GoldenRecord,
     Manifest,
     Region,
     ScoringRecord,
@@ -70,24 +73,10 @@ def teach(options: TeachOptions) -> Manifest:
     split = _split(pictures, options)
     model = _open_model(options, ir, pictures)
     say_what_is_seen(model)
-    bank, record = select_bank(
-        model,
-        split.teaching,
-        options.out,
-        coreset=options.coreset,
-        ratio=options.coreset_ratio,
-        parts=options.coreset_parts,
-        seed=options.seed,
-    )
+    bank, record = _select_bank(options, model, split.teaching)
     good, threshold = _find_threshold(options, model, bank, split.held_out)
-    files = {
-        MODEL_XML: model.xml,
-        MODEL_BIN: model.weights,
-        BANK: encode_bank(bank),
-        **({} if model.mask is None else {MASK: _png(model.mask)}),
-    }
     golden = choose_golden(good)
-    files |= {record.file: _png(read_picture(path)) for path, record in golden}
+    files = _contents(model, bank, golden)
     manifest = seal(
         Manifest(
             identity="0" * 64,
@@ -99,9 +88,7 @@ def teach(options: TeachOptions) -> Manifest:
             frame_width=pictures.width,
             region=_region_record(options.region),
             bank=record,
-            scoring=ScoringRecord(
-                search=options.search, reweight_neighbours=options.reweight_neighbours, blur_sigma=BLUR_SIGMA
-            ),
+            scoring=_scoring_record(options),
             threshold=threshold,
             golden=tuple(record for _, record in golden),
             golden_tolerance=_GOLDEN_TOLERANCE,
@@ -162,6 +149,20 @@ def _open_model(options: TeachOptions, ir: IrDescription, pictures: Pictures) ->
     )
 
 
+def _select_bank(
+    options: TeachOptions, model: TaughtModel, teaching: tuple[Path, ...]
+) -> tuple[Float32Array, BankRecord]:
+    return select_bank(
+        model,
+        teaching,
+        options.out,
+        coreset=options.coreset,
+        ratio=options.coreset_ratio,
+        parts=options.coreset_parts,
+        seed=options.seed,
+    )
+
+
 def _find_threshold(
     options: TeachOptions, model: TaughtModel, bank: Float32Array, held_out: tuple[Path, ...]
 ) -> tuple[Scores, ThresholdRecord]:
@@ -190,6 +191,17 @@ def _calibrate(options: TeachOptions, model: TaughtModel, scorer: Scorer, good: 
                 )
             bad = score_all("scoring defective parts", scorer, defects.paths)
             return best_f1(good.scores, bad.scores, good.map_peaks, bad.map_peaks)
+
+
+def _contents(model: TaughtModel, bank: Float32Array, golden: Sequence[tuple[Path, GoldenRecord]]) -> dict[str, bytes]:
+    """Every file of the bundle but the manifest."""
+    mask = {} if model.mask is None else {MASK: _png(model.mask)}
+    frames = {record.file: _png(read_picture(path)) for path, record in golden}
+    return {MODEL_XML: model.xml, MODEL_BIN: model.weights, BANK: encode_bank(bank)} | mask | frames
+
+
+def _scoring_record(options: TeachOptions) -> ScoringRecord:
+    return ScoringRecord(search=options.search, reweight_neighbours=options.reweight_neighbours, blur_sigma=BLUR_SIGMA)
 
 
 def _settings_record(options: TeachOptions) -> dict[str, str]:

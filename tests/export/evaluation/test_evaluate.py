@@ -23,8 +23,9 @@ from export.datasets.category import Category
 from export.datasets.find import find_categories
 from export.datasets.ground_truth import read_mask_of
 from export.datasets.verify import verify_dataset
-from export.evaluation.evaluate import BUNDLE, EvaluateOptions, evaluate, evaluate_all, mask_on_map
+from export.evaluation.evaluate import BUNDLE, EvaluateOptions, evaluate, evaluate_all
 from export.evaluation.results import RESULTS, CategoryResults, read_results
+from export.evaluation.tested import mask_on_map
 from export.metrics.detection import auroc, pixel_metrics
 from export.metrics.records import GOOD
 from export.teaching.latency_budget import SEARCHES

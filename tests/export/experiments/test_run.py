@@ -14,10 +14,11 @@ from export.cli.experiments import parse_weights
 from export.conversion.options import ConvertOptions, WeightsChoice
 from export.datasets.category import Category
 from export.datasets.find import find_categories
+from export.experiments.categories import NOISE, few_shots, with_noise
 from export.experiments.conclusion import conclude
 from export.experiments.results import CategoryMeasurement, ExperimentRow, read_experiment
 from export.experiments.run import run_experiment
-from export.experiments.settings import EXPERIMENTS, NOISE, Base, Setting, few_shots, with_noise
+from export.experiments.settings import EXPERIMENTS, Base, Setting
 from export.metrics.records import GOOD
 from export.teaching.teach import TeachOptions
 from tests.datasets import TAUGHT, draw_category

@@ -12,7 +12,8 @@ from edge.errors import ExportError
 from edge.files.schema import write_json
 from edge.inspection.golden import run_golden
 from edge.inspection.inspector import Inspector
-from export.teaching.latency_budget import SEARCHES, Alternative, arithmetics, choose, describe, teach_within
+from export.teaching.alternatives import Alternative, choose, describe
+from export.teaching.latency_budget import SEARCHES, arithmetics, teach_within
 from export.teaching.teach import TeachOptions, teach
 
 
