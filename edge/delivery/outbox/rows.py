@@ -26,8 +26,6 @@ KEY_COLUMNS = "id, kind, epoch, seq, size, file, seal"
 _PAYLOAD = 5  # its place in (id, *COLUMNS)
 _HASH_BYTES = 16
 _KEY_BYTES = 8
-# Whatever SQLite may give can be told apart: JSON has all of it but bytes, which are in no sealed column.
-_encode = json.JSONEncoder(default=repr).encode
 _LONGEST_SHOWN = 1000  # characters of a damaged column
 
 
@@ -104,15 +102,23 @@ def from_values(values: Values, *, may_lack_seal: bool) -> Row:
         RowDamagedError: they are not what was sealed, or make no message.
     """
     *content, seal = values
-    file, payload = content[_PAYLOAD + 1], content[_PAYLOAD]
-    if not isinstance(payload, bytes):
-        raise RowDamagedError("its payload is none")
     if seal is None and may_lack_seal:
-        return _parse(content, b"" if file else hash_payload(payload))
-    payload_hash = seal[:_HASH_BYTES] if isinstance(seal, bytes) else b""
-    if seal != _seal(content, payload_hash) or not (file or hash_payload(payload) == payload_hash):
+        payload = content[_PAYLOAD]
+        row = _parse(content, b"")
+        return row if row.file else replace(row, payload_hash=hash_payload(payload))
+    if not is_sealed(values):
         raise RowDamagedError("it is not what was written")
-    return _parse(content, payload_hash)
+    return _parse(content, seal[:_HASH_BYTES])
+
+
+def is_sealed(values: Values) -> bool:
+    """The row of (id, *COLUMNS, …, seal) is what was written, apart from its file."""
+    *content, seal = values
+    file, payload = content[_PAYLOAD + 1], content[_PAYLOAD]
+    if not isinstance(seal, bytes) or not isinstance(payload, bytes):
+        return False
+    payload_hash = seal[:_HASH_BYTES]
+    return seal == _seal(content, payload_hash) and (bool(file) or hash_payload(payload) == payload_hash)
 
 
 def read_key(values: Values, *, may_lack_seal: bool) -> Key:
@@ -168,12 +174,13 @@ def seal_numbers(*values: object) -> bytes:
 
 def _seal(values: Values, payload_hash: bytes) -> bytes:
     row_id, kind, epoch, seq, topic, _, file, size, *rest = values
-    rest_hash = _hash((row_id, kind, epoch, seq, topic, payload_hash.hex(), file, size, *rest), _HASH_BYTES)
+    rest_hash = _hash((row_id, kind, epoch, seq, topic, payload_hash, file, size, *rest), _HASH_BYTES)
     return payload_hash + rest_hash + _hash((row_id, kind, epoch, seq, size, file), _KEY_BYTES)
 
 
 def _hash(values: Values, size: int) -> bytes:
-    return hashlib.blake2b(_encode(values).encode("ascii"), digest_size=size).digest()
+    # As literals, numbers, texts, bytes and None can be told apart, whatever SQLite gives.
+    return hashlib.blake2b(ascii(tuple(values)).encode("ascii"), digest_size=size).digest()
 
 
 def _parse(content: Values, payload_hash: bytes) -> Row:

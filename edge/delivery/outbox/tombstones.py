@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import astuple
 from itertools import pairwise
 from typing import Any
 
@@ -91,7 +90,7 @@ class Tombstones:
         )
         self._connection.execute(
             f"INSERT INTO tombstones ({_COLUMNS}, seal) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608 — our own names
-            (*astuple(joined), seal_numbers(*astuple(joined))),
+            (*_values(joined), seal_numbers(*_values(joined))),
         )
 
     def _free(self, ranges: Iterable[Tombstone]) -> list[Tombstone]:
@@ -101,6 +100,10 @@ class Tombstones:
         """What is damaged while the database is open is passed over, and found at the next opening."""
         rows = self._connection.execute(statement, values).fetchall()
         return [_tombstone(row) for row in rows if _is_sound(row)]
+
+
+def _values(stone: Tombstone) -> tuple[int | str, ...]:
+    return stone.tombstone_id, stone.epoch, stone.first_seq, stone.last_seq, stone.count, stone.reason.value
 
 
 def _tombstone(values: Sequence[Any]) -> Tombstone:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from edge.delivery.outbox.database import Database
-from edge.delivery.outbox.rows import Row, hash_payload, to_values
+from edge.delivery.outbox.rows import Row, hash_payload, is_sealed, to_values
 from edge.delivery.outbox.tables import DEATH_AT, Damaged, Table
 
 _READ_AT_ONCE = 500  # rows
@@ -50,9 +50,9 @@ def _examine(database: Database, table: Table, read_file: ReadFile) -> Iterator[
     after = 0
     while found := database.rows(table, after, _READ_AT_ONCE):
         after = found[-1][0]
-        rows = [(values, database.understand(values)) for values in found]
+        rows = [(values, database.understand(values)) for values in found if not is_sealed(values)]
         yield from (row for _, row in rows if isinstance(row, Damaged))
-        seals = [_seal(values, row, read_file) for values, row in rows if isinstance(row, Row) and values[-1] is None]
+        seals = [_seal(values, row, read_file) for values, row in rows if isinstance(row, Row)]
         if seals:
             with database.transaction():
                 database.seal(table, seals)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stdout, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO
@@ -388,6 +389,24 @@ def test_a_database_that_cannot_be_used_is_an_alarm_that_names_the_old_one(tmp_p
     (aside,) = (tmp_path / "o").glob("outbox.corrupt-*.db")
     assert raised.code is AlarmCode.OUTBOX_CORRUPT
     assert str(aside) in raised.text
+
+
+def test_a_verdict_that_the_disk_changed_is_never_sent_but_named_by_the_alarm_and_explained(
+    start_mosquitto: StartMosquitto, tmp_path: Path
+) -> None:
+    with delivering(free_port(), tmp_path / "o") as delivery:
+        deliver(delivery, 0, 1, 2)
+    with closing(sqlite3.connect(tmp_path / "o" / "outbox.db")) as connection, connection:
+        better = "CAST(replace(payload, '\"ok\":0', '\"ok\":1') AS BLOB)"
+        connection.execute(f"UPDATE messages SET payload = {better} WHERE seq = 2 AND kind = 'verdict'")
+    broker = start_mosquitto()
+    with Subscriber(broker) as subscriber, delivering(broker.port, tmp_path / "o") as delivery:
+        changes = Alarms(AlarmSettings()).look(delivery.conditions(), 0.0, 0.0)
+        assert [values["seq"] for values in decode(subscriber.wait_for(2, "/verdict"))] == [1, 3]
+        (stone,) = decode(subscriber.wait_for(1, "/tombstone"))
+    (raised,) = [found for found in changes if found.active and found.code is AlarmCode.OUTBOX_CORRUPT]
+    assert "-2)" in raised.text
+    assert (stone["first"], stone["last"], stone["reason"]) == (2, 2, "damaged")
 
 
 def test_what_gives_way_is_counted_for_the_alarm(tmp_path: Path) -> None:
