@@ -101,7 +101,7 @@ def test_every_frame_gets_exactly_one_valid_verdict_and_every_failed_one_its_cro
         tmp_path / "station.toml",
         bundle_dir,
         source=simulated(40),
-        mqtt={"host": broker.host, "port": broker.port},
+        mqtt={"host": broker.host, "port": broker.port, "retain_health": True},
         service={"health_interval_s": 0.2},
     )
     with Listener(broker.host, broker.port, f"{BASE}/#") as listener, running(config) as process:
@@ -129,6 +129,8 @@ def test_every_frame_gets_exactly_one_valid_verdict_and_every_failed_one_its_cro
         "outbox_free_bytes",
         "pump_rate",
     } <= health.keys()
+    with Listener(broker.host, broker.port, f"{BASE}/health") as late:
+        assert late.wait_for(lambda: late.payloads(f"{BASE}/health") == listener.payloads(f"{BASE}/health")[-1:])
     alarms = [json.loads(payload) for payload in listener.payloads(f"{BASE}/alarm/broker_away")]
     assert [alarm["active"] for alarm in alarms] == [0]  # whatever a former run left behind is corrected, once
 
@@ -172,6 +174,24 @@ def test_sighup_takes_over_what_was_taught_anew_and_ends_nothing(
         _, log = process.communicate(timeout=60)
         assert process.returncode == 0, log
     assert log.count("recipe active") == 1
+
+
+def test_a_last_recipe_that_cannot_be_loaded_is_not_replaced_by_another_product_s(
+    bundle_dir: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "outbox").mkdir()
+    (tmp_path / "outbox" / "last-recipe").write_text("other\n", encoding="utf-8")
+    config = write_settings(
+        tmp_path / "station.toml",
+        bundle_dir,
+        top={"publish": ["jsonl"]},
+        recipes={"plate": str(bundle_dir), "other": "other"},
+        inspection={"recipe_at_start": "last"},
+    )
+    with running(config) as process:
+        output, log = process.communicate(timeout=60)
+    assert (process.returncode, output) == (3, ""), log
+    assert f"{tmp_path}/other" in log
 
 
 def test_closing_the_terminal_ends_the_service_in_order(bundle_dir: Path, tmp_path: Path) -> None:
