@@ -48,7 +48,7 @@ _MOST_PICTURE_BYTES = 2**29  # 134 megapixels that nothing compresses have 403 M
 _MOST_BYTES = {MODEL_XML: 2**26, MODEL_BIN: 2**31, BANK: MOST_FILE_BYTES}
 
 FileName = Annotated[str, Field(pattern=r"^([A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}/)?[A-Za-z0-9_-][A-Za-z0-9_.-]{0,63}$")]
-Score = Annotated[float, Field(ge=0, le=1e9)]
+Score = Annotated[float, Field(ge=0, le=1e18)]  # a distance of features
 
 
 class Region(Strict):

@@ -23,8 +23,8 @@ _NPY = re.compile(
     rb"'shape': \((?P<rows>\d{1,12}), (?P<columns>\d{1,12})\), \} *\n)"
 )
 _NPY_HEADER_BYTES = 512  # more than any such header has
-# Features reach some hundreds. Squared distances of what is below this stay far from the largest float.
-_LARGEST_FEATURE = 1e9
+# Features reach some hundreds, those of random weights more. Squared distances of what is below this are floats still.
+_LARGEST_FEATURE = 1e15
 _PNG_START = struct.Struct(">8s4x4sII")  # signature, the first chunk's length and name, width, height
 
 

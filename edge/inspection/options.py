@@ -27,8 +27,8 @@ class InspectorOptions:
     embed_threads: int = 0
     search_threads: int = 0
     cache_dir: Path | None = None
-    region: Box | None = None
-    mask: UInt8Array | None = field(default=None, repr=False)  # (frame height, frame width), non-zero: ignore
+    region: Box | None = None  # the part of the taught region that is judged
+    mask: UInt8Array | None = field(default=None, repr=False)  # (frame height, frame width), non-zero: ignore, too
     threshold: float | None = None
     minimum_area: int = 0
     max_crops: int = 3
