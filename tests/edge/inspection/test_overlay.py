@@ -47,6 +47,14 @@ def test_a_normal_map_is_transparent_and_what_is_not_inspected_is_darkened() -> 
     assert (shown[:, :50] == 35).all()
 
 
+def test_patches_that_are_left_out_are_darkened_too() -> None:
+    ignored = np.array([[True, False], [False, False]])
+    shown = below_band(draw_overlay(picture(), verdict(Outcome.PASS), map_of(0.9), 2.0, ignored))
+    assert (shown[20:100, 50:150] == 35).all()
+    assert (shown[20:100, 150:250] == 100).all()
+    assert (shown[100:180, 50:250] == 100).all()
+
+
 def test_an_anomaly_is_coloured_where_it_is_and_outlined() -> None:
     anomaly = map_of(0.5)
     anomaly.values[20:40, 50:75] = 9.0  # the region is shown twice as large as the map
