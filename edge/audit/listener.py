@@ -29,7 +29,7 @@ from edge.terminal import say
 _TICK_S = 0.2  # longest wait for the network without a look at whether to stop
 _MAX_PACKET_BYTES = 2 * 2**20  # crops have 1 MB at the most
 _RECEIVE_MAXIMUM = 1000  # messages that the broker sends before it waits for us
-_MOST_PACKETS = 500  # read in one turn, so that acknowledging and showing are not put off for ever
+_MOST_PACKETS = 500  # read at once, so that acknowledging and showing are not put off for ever
 # What waiting does not mend.
 _FINAL = frozenset(
     {

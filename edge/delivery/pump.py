@@ -16,13 +16,14 @@ import threading
 from collections.abc import Callable
 from time import monotonic, sleep
 
+from edge.delivery.gaps import Gaps
 from edge.delivery.outbox.outbox import Outbox
-from edge.delivery.outbox.records import Kind, Tombstone
-from edge.delivery.send_order import Lineup, Turn
+from edge.delivery.outbox.records import Kind
+from edge.delivery.send_order import SendQueue, Turn
 from edge.delivery.settlement import RETRY_S, Sent, Settlement
 from edge.errors import OutboxError
 from edge.health.supervision import Heartbeat
-from edge.protocol.messages import amend, announces_crop, last_message, tombstone_message
+from edge.protocol.messages import amend, announces_crop, last_message
 from edge.protocol.topics import StationTopics
 from edge.publishers.mqtt.packets import packet_bytes
 from edge.publishers.mqtt.publisher import MqttPublisher
@@ -34,9 +35,7 @@ from edge.settings.sections import MqttSettings, OutboxSettings
 log = logging.getLogger("patchline.pump")
 
 TICK_S = 0.1  # longest sleep: how late a new connection may be noticed
-TOMBSTONES_EVERY_S = 1.0
 GRACE_S = 3.0  # how long `flush` waits for a broker that is away
-MAX_TOMBSTONES = 1000  # as many as an outbox has
 
 
 class Pump:
@@ -65,20 +64,17 @@ class Pump:
         self._closing = threading.Event()
         self._close_by_s = 0.0
 
-        self._lineup = self._new_lineup()  # the pump's thread only, as all of these
+        self._queue = self._new_queue()  # the pump's thread only, as all of these
         self._settlement = Settlement(outbox, mqtt.window)
         self._link_number = 0
         self._sent: set[Sent] = set()
-        self._stones: list[Tombstone] = []
-        self._stones_taken: set[int] = set()  # handed over on this connection, whatever became of them
+        self._gaps = Gaps(outbox, topics)
         self._refused_topics: set[str] = set()
         self._newest_row = 0  # of the verdicts that the broker has
         self._last: Message | None = None  # the newest one, to be said again for late joiners
-        self._look_for_stones_at_s = 0.0
 
         self._on_delivered: Callable[[int], None] = _ignore
         self._delivered = 0  # read by other threads
-        self._refused_stones = 0
         self._reported = (monotonic(), 0)
 
         self.publisher = MqttPublisher(mqtt, topics)
@@ -136,7 +132,7 @@ class Pump:
             pending = self._outbox.statistics().pending
         except OutboxError:
             return True
-        return pending > self._refused_stones or bool(self._sent)
+        return pending > self._gaps.refused or bool(self._sent)
 
     # The network thread.
 
@@ -157,7 +153,7 @@ class Pump:
                 self._awake.wait(RETRY_S)
             except Exception:
                 log.exception("a fault of ours: the outbox is read from its beginning again")
-                self._lineup, self._link_number = self._new_lineup(), 0
+                self._queue, self._link_number = self._new_queue(), 0
                 self._closing.wait(RETRY_S)
         self._collect()
         self._settlement.settle()
@@ -216,7 +212,7 @@ class Pump:
         if sent.row_id:
             self._settlement.refuse(sent, reason_code)
         else:
-            self._refused_stones += 1  # what explains a gap is never given up: it is tried on the next connection
+            self._gaps.refused += 1
 
     def _repeat_newest(self) -> None:
         """For late joiners: after the verdict itself, and not for every one of a backlog."""
@@ -234,48 +230,25 @@ class Pump:
         if link.number != self._link_number:
             self._begin_connection()
             self._link_number = link.number
-        if stone := self._next_stone():
-            return self._send_stone(stone)
-        turn = self._lineup.next()
+        if (explanation := self._gaps.next()) is not None:  # before anything else is sent
+            taken = self._send(explanation)
+            if taken:
+                self._gaps.take()
+            return taken
+        turn = self._queue.next()
         if turn is None:
             return False
         message = self._prepare(turn, link)
         if not self._send(Sent(message, row_id=turn.entry.row_id, is_verdict=turn.entry.kind is Kind.VERDICT)):
             return False
         self._settlement.outstanding.add(turn.entry.row_id)
-        self._lineup.take(turn)
+        self._queue.take(turn)
         return True
 
     def _begin_connection(self) -> None:
-        self._lineup.begin_connection(self._settlement.outstanding)
+        self._queue.begin_connection(self._settlement.outstanding)
         self._refused_topics.clear()
-        self._stones.clear()
-        self._stones_taken = {sent.tombstone_id for sent in self._sent} | self._settlement.stones
-        self._refused_stones = 0
-        self._look_for_stones_at_s = 0.0
-
-    def _next_stone(self) -> Tombstone | None:
-        """Gaps are explained before anything else is sent."""
-        if not self._stones and monotonic() >= self._look_for_stones_at_s:
-            self._look_for_stones_at_s = monotonic() + TOMBSTONES_EVERY_S
-            found = self._outbox.tombstones(MAX_TOMBSTONES)
-            self._stones = [stone for stone in reversed(found) if stone.tombstone_id not in self._stones_taken]
-        return self._stones[-1] if self._stones else None
-
-    def _send_stone(self, stone: Tombstone) -> bool:
-        message = tombstone_message(
-            self._topics,
-            stone.epoch,
-            first=stone.first_seq,
-            last=stone.last_seq,
-            count=stone.count,
-            reason=stone.reason.value,
-        )
-        if not self._send(Sent(message, tombstone_id=stone.tombstone_id)):
-            return False
-        self._stones_taken.add(stone.tombstone_id)
-        self._stones.pop()
-        return True
+        self._gaps.begin_connection({sent.tombstone_id for sent in self._sent} | self._settlement.stones)
 
     def _send(self, sent: Sent) -> bool:
         # Entered before it goes: the answer may come at once.
@@ -298,15 +271,15 @@ class Pump:
 
     def _crop_comes(self, turn: Turn, link: Link) -> bool:
         """The picture that a verdict announces is behind it, and the broker takes it as far as we know."""
-        crop = self._lineup.following(turn)
+        crop = self._queue.following(turn)
         if crop is None or crop.kind is not Kind.CROP or (crop.epoch, crop.seq) != (turn.entry.epoch, turn.entry.seq):
             return False
         message = crop.message
         fits = packet_bytes(message) <= link.max_packet_bytes
         return fits and message.topic == self._topics.crop(0) and message.topic not in self._refused_topics
 
-    def _new_lineup(self) -> Lineup:
-        return Lineup(self._outbox, self._settings.order, self._settings.backlog_share)
+    def _new_queue(self) -> SendQueue:
+        return SendQueue(self._outbox, self._settings.order, self._settings.backlog_share)
 
 
 def _ignore(row_id: int) -> None:

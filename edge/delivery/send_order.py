@@ -28,7 +28,7 @@ class Turn:
     is_backlog: bool
 
 
-class Lineup:
+class SendQueue:
     """Belongs to one thread; the outbox may be appended to meanwhile."""
 
     def __init__(self, outbox: Outbox, order: SendOrder, backlog_share: float) -> None:

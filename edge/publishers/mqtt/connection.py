@@ -43,11 +43,11 @@ from edge.settings.sections import MqttSettings
 
 CONNECT_TIMEOUT_S = 5.0  # for TCP and again for TLS; paho's default
 FAREWELL_S = 2.0  # after our DISCONNECT the broker closes at once
-_MOST_BYTES = 4 * 2**20  # of messages taken in one turn
+_MOST_BYTES = 4 * 2**20  # of messages taken at once
 
 
 class Connection:
-    """Open from construction to `cut`. Belongs to one thread."""
+    """Open from construction to `abort`. Belongs to one thread."""
 
     def __init__(self, broker: MqttSettings, introduction: Introduction, wake: socket.socket | None = None) -> None:
         """Connect, which takes up to twice `CONNECT_TIMEOUT_S`; the broker's answer is an event.
@@ -55,7 +55,7 @@ class Connection:
         Args:
             broker: where; its `client_id` is not used.
             introduction: who we are.
-            wake: a byte on this socket ends the waiting in `turn`.
+            wake: a byte on this socket ends the waiting in `loop`.
 
         Raises:
             SettingsError: a certificate, key or password file cannot be used.
@@ -82,7 +82,7 @@ class Connection:
         """Bytes are waiting for the network."""
         return self._client.want_write()
 
-    def turn(self, timeout_s: float, packets: int = 1) -> bool:
+    def loop(self, timeout_s: float, packets: int = 1) -> bool:
         """Wait for the network or a wake-up, then read and write what is possible. False: it has ended.
 
         Reads up to so many `packets`, if they are there already.
@@ -129,9 +129,9 @@ class Connection:
         if session_expiry_s is not None:
             properties = mqtt_properties(PacketTypes.DISCONNECT)
             properties.SessionExpiryInterval = session_expiry_s
-        take_leave(self._client, properties, FAREWELL_S)
+        _say_goodbye(self._client, properties, FAREWELL_S)
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """End without a word, unless it has ended: the broker then publishes the will."""
         connection = self._client.socket()
         if connection is not None:
@@ -209,7 +209,7 @@ class Connection:
             self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=violation.reason_code))
         if self._client.socket() is not None:  # paho closes as soon as the DISCONNECT is written
             self._events.append(self._end(ReasonCode(PacketTypes.DISCONNECT, identifier=violation.reason_code)))
-            self.cut()
+            self.abort()
 
     def _end(self, reason: ReasonCode, *, from_broker: bool = False) -> Disconnected:
         what = "" if self._violation is None else self._violation.what
@@ -288,7 +288,7 @@ class Connection:
         self._events.append(self._end(reason, from_broker=from_broker))
 
 
-def take_leave(client: Client, properties: Properties | None, patience_s: float) -> None:
+def _say_goodbye(client: Client, properties: Properties | None, patience_s: float) -> None:
     """Send DISCONNECT and let the broker read it, which takes up to `patience_s`.
 
     Closing while the broker still sends resets the connection, and the broker may throw away what it has not read:

@@ -59,7 +59,7 @@ class Wakeup:
 class Speaker(Protocol):
     """Who speaks over the connections. Called from one thread."""
 
-    packets: int  # read in one turn, if they are there already
+    packets: int  # read at once, if they are there already
 
     def connect(self) -> Connection:
         """Begin the next connection.
@@ -140,11 +140,11 @@ def hold_connection(speaker: Speaker) -> None:
     try:
         is_open = True
         while is_open:
-            is_open = connection.turn(speaker.patience_s(), speaker.packets)
+            is_open = connection.loop(speaker.patience_s(), speaker.packets)
             speaker.take(connection.take_events(), connection)
             is_open = is_open and speaker.work(connection)
     finally:
-        connection.cut()
+        connection.abort()
 
 
 class ConnectionThread:

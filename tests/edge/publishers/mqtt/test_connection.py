@@ -48,14 +48,14 @@ def connection_to(say: Say, version: MQTTProtocolVersion, *, accept: bool = True
         try:
             yield connection
         finally:
-            connection.cut()
+            connection.abort()
             broker.join(PATIENCE_S)
 
 
 def events_of(connection: Connection) -> list[Event]:
     """All of them, until it ends."""
     events: list[Event] = []
-    while connection.turn(PATIENCE_S):
+    while connection.loop(PATIENCE_S):
         events += connection.take_events()
     return events + connection.take_events()
 
