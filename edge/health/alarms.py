@@ -6,7 +6,7 @@ An alarm's first look says its state whatever it is, so that what a former run l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from edge.records import Severity
@@ -196,53 +196,57 @@ class _Growth:
         return before is not None and counter > before
 
 
+_RULES = {
+    AlarmCode.BROKER_AWAY: Rule(Severity.CRITICAL, "the broker is away: verdicts wait", "the broker is there"),
+    AlarmCode.BACKLOG_GROWING: Rule(Severity.WARNING, "many messages wait for the broker", "few messages wait"),
+    AlarmCode.EVICTING: Rule(Severity.CRITICAL, "there is no room: what waited longest gives way", "nothing gives way"),
+    AlarmCode.DEAD_LETTERS: Rule(Severity.WARNING, "the broker refuses messages for good", "no message is refused"),
+    AlarmCode.DISK_LOW: Rule(
+        Severity.WARNING,
+        "less disk space is free than outbox.min_free_bytes",
+        "enough disk space is free",
+        over_after_s=10.0,
+    ),
+    AlarmCode.MEMORY_ONLY: Rule(
+        Severity.CRITICAL,
+        "the disk refuses: verdicts are in memory only",
+        "verdicts are safe on disk",
+        over_after_s=5.0,
+    ),
+    AlarmCode.OUTBOX_CORRUPT: Rule(
+        Severity.CRITICAL, "the outbox is damaged: what could not be used was set aside", "the outbox is sound"
+    ),
+    AlarmCode.CLOCK_UNSYNCHRONISED: Rule(
+        Severity.WARNING, "the clock is not synchronised: times in verdicts may be wrong", "the clock is synchronised"
+    ),
+    AlarmCode.SOURCE_AWAY: Rule(Severity.CRITICAL, "the source of frames is away", "frames come", over_after_s=1.0),
+    AlarmCode.RECIPE_LEFT: Rule(
+        Severity.CRITICAL,
+        "since the start parts are inspected by another recipe than before",
+        "the recipe is the one that was asked for",
+    ),
+    AlarmCode.PUBLISHER_AWAY: Rule(
+        Severity.WARNING,
+        "verdicts do not reach everybody who should hear of them",
+        "everybody hears of verdicts",
+    ),
+}
+
+
 def _rules(settings: AlarmSettings) -> dict[AlarmCode, Rule]:
-    warning, critical = Severity.WARNING, Severity.CRITICAL
-    quiet_s = settings.quiet_s
+    raise_after_s = {
+        AlarmCode.BROKER_AWAY: settings.broker_away_s,
+        AlarmCode.PUBLISHER_AWAY: settings.broker_away_s,
+        AlarmCode.CLOCK_UNSYNCHRONISED: settings.clock_s,
+    }
+    over_after_s = dict.fromkeys((AlarmCode.EVICTING, AlarmCode.DEAD_LETTERS), settings.quiet_s)
     return {
-        AlarmCode.BROKER_AWAY: Rule(
-            critical, "the broker is away: verdicts wait", "the broker is there", raise_after_s=settings.broker_away_s
-        ),
-        AlarmCode.BACKLOG_GROWING: Rule(warning, "many messages wait for the broker", "few messages wait"),
-        AlarmCode.EVICTING: Rule(
-            critical, "there is no room: what waited longest gives way", "nothing gives way", over_after_s=quiet_s
-        ),
-        AlarmCode.DEAD_LETTERS: Rule(
-            warning, "the broker refuses messages for good", "no message is refused", over_after_s=quiet_s
-        ),
-        AlarmCode.DISK_LOW: Rule(
-            warning,
-            "less disk space is free than outbox.min_free_bytes",
-            "enough disk space is free",
-            over_after_s=10.0,
-        ),
-        AlarmCode.MEMORY_ONLY: Rule(
-            critical,
-            "the disk refuses: verdicts are in memory only",
-            "verdicts are safe on disk",
-            over_after_s=5.0,
-        ),
-        AlarmCode.OUTBOX_CORRUPT: Rule(
-            critical, "the outbox is damaged: what could not be used was set aside", "the outbox is sound"
-        ),
-        AlarmCode.CLOCK_UNSYNCHRONISED: Rule(
-            warning,
-            "the clock is not synchronised: times in verdicts may be wrong",
-            "the clock is synchronised",
-            raise_after_s=settings.clock_s,
-        ),
-        AlarmCode.SOURCE_AWAY: Rule(critical, "the source of frames is away", "frames come", over_after_s=1.0),
-        AlarmCode.RECIPE_LEFT: Rule(
-            critical,
-            "since the start parts are inspected by another recipe than before",
-            "the recipe is the one that was asked for",
-        ),
-        AlarmCode.PUBLISHER_AWAY: Rule(
-            warning,
-            "verdicts do not reach everybody who should hear of them",
-            "everybody hears of verdicts",
-            raise_after_s=settings.broker_away_s,
-        ),
+        code: replace(
+            rule,
+            raise_after_s=raise_after_s.get(code, rule.raise_after_s),
+            over_after_s=over_after_s.get(code, rule.over_after_s),
+        )
+        for code, rule in _RULES.items()
     }
 
 
