@@ -54,6 +54,16 @@ def test_parts_that_differ_in_little_but_their_place_are_not_taken_for_one(seed:
     assert sum(len(part) > 1 for part in grouped) <= max(2, parts // 4)
 
 
+def test_parts_of_two_kinds_are_not_taken_for_two_parts() -> None:
+    """Left and right parts, say: far from each other, near among themselves, and each with marks of its own."""
+    random = np.random.default_rng(0)
+    kinds = random.normal(0, 40, (2, CELLS * CELLS))
+    marked = np.stack([kinds[number % 2] for number in range(60)])
+    for part in marked:
+        part[random.choice(CELLS * CELLS, 12, replace=False)] += 20
+    assert len(group_same_parts(marked.astype(np.float32))) == 60
+
+
 def test_equal_looks_and_single_ones_are_no_error() -> None:
     assert group_same_parts(np.zeros((3, CELLS * CELLS), np.float32)) == ((0,), (1,), (2,))
     assert group_same_parts(np.zeros((1, CELLS * CELLS), np.float32)) == ((0,),)
