@@ -26,9 +26,9 @@ def write_file(path: Path, contents: bytes) -> None:
     """
     temporary = path.with_name(f".{bounded(path.name)}.{os.getpid()}.tmp")
     try:
-        _write_synced(temporary, contents)
+        write_synced(temporary, contents)
         temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -49,9 +49,9 @@ def write_directory(directory: Path, files: Mapping[str, bytes], *, replace: boo
     try:
         staging.mkdir(parents=True)
         for name, contents in files.items():
-            _write_synced(staging / name, contents)
+            write_synced(staging / name, contents)
         for folder in {staging, *((staging / name).parent for name in files)}:
-            _sync_directory(folder)
+            sync_directory(folder)
         _swap(staging, directory)
     except OSError as problem:
         raise error(f"{directory}: cannot be written ({problem.strerror}); nothing was left behind") from problem
@@ -78,12 +78,38 @@ def refuse_unwritable(directory: Path, error: type[PatchlineError]) -> None:
                 path.rmdir()
 
 
+def write_synced(path: Path, contents: bytes) -> None:
+    """Write `contents` and flush them to disk; the name is flushed by `sync_directory`.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as stream:
+        stream.write(contents)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def sync_directory(directory: Path) -> None:
+    """Flush the names in `directory` to disk.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _swap(staging: Path, directory: Path) -> None:
     if not directory.exists():
         staging.rename(directory)
     elif not _exchange(staging, directory):
         _rename_twice(staging, directory)
-    _sync_directory(directory.parent)
+    sync_directory(directory.parent)
 
 
 def _exchange(first: Path, second: Path) -> bool:
@@ -104,19 +130,3 @@ def _rename_twice(staging: Path, directory: Path) -> None:
         old.rename(directory)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_synced(path: Path, contents: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as stream:
-        stream.write(contents)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from edge.errors import OutboxInUseError
-from edge.files.atomic import write_file
+from edge.files.atomic import sync_directory, write_file, write_synced
 
 _LONGEST_NUMBER = 20  # digits of a 64-bit integer
 _LONGEST_LINE = 40
@@ -83,10 +83,7 @@ class CropFiles:
 
     def _write_one(self, name: str, contents: bytes) -> None:
         temporary = self._temporary(name)
-        with temporary.open("wb") as stream:
-            stream.write(contents)
-            stream.flush()
-            os.fsync(stream.fileno())
+        write_synced(temporary, contents)
         temporary.replace(self.directory / name)
 
     def _temporary(self, name: str) -> Path:
@@ -210,15 +207,6 @@ def free_bytes(directory: Path) -> int:
     except OSError:
         return -1
     return found.f_bavail * found.f_frsize
-
-
-def sync_directory(directory: Path) -> None:
-    """Flush the names in `directory` to disk."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _is_plain(name: str) -> bool:

@@ -16,13 +16,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from edge.delivery.outbox.database import Database
-from edge.delivery.outbox.files import CropFiles, EpochFile, sync_directory
+from edge.delivery.outbox.files import CropFiles, EpochFile
 from edge.delivery.outbox.high_water import HighWater, Mark
 from edge.delivery.outbox.records import GivenUp, How, Opening
 from edge.delivery.outbox.schema import SUFFIXES, DamagedError, check_magic, create_database
 from edge.delivery.outbox.state import State
 from edge.delivery.outbox.wal import read_commits
 from edge.delivery.outbox.weeding import weed
+from edge.files.atomic import sync_directory
 
 _PAGE = 4096  # bytes; SQLite's default
 _USUAL_LOG = 1000  # pages; SQLite's default

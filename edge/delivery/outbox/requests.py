@@ -93,7 +93,9 @@ def ask(directory: Path, request: Request, patience_s: float = PATIENCE_S) -> An
     _refuse_foreign(directory)
     try:
         with Outbox.open(directory, _EVERYTHING) as outbox:
-            return carry_out(outbox, request)
+            answer = carry_out(outbox, request)
+            outbox.store.leave_damage()
+            return answer
     except OutboxInUseError as error:
         return _ask_owner(directory, request, str(error), patience_s)
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from edge.delivery.outbox.database import Database
-from edge.delivery.outbox.files import CropFiles, sync_directory
+from edge.delivery.outbox.files import CropFiles
 from edge.delivery.outbox.rows import Row, RowDamagedError, from_values, hash_payload
 from edge.delivery.outbox.tables import DEATH_AT, Table, decode
+from edge.files.atomic import sync_directory
 
 _LONGEST_S = 30.0
 _READ_AT_ONCE = 100  # rows

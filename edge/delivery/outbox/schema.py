@@ -7,8 +7,8 @@ import sqlite3
 from functools import cache
 from pathlib import Path
 
-from edge.delivery.outbox.files import sync_directory
 from edge.delivery.outbox.state import State, insert_state
+from edge.files.atomic import sync_directory
 
 SUFFIXES = ("", "-wal", "-shm", "-journal")  # of the files that make up one database
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 from edge.delivery.outbox.database import Database
-from edge.delivery.outbox.files import DirectoryLock, sync_directory
+from edge.delivery.outbox.files import DirectoryLock
 from edge.delivery.outbox.opening import OutboxDirectory, is_damage
 from edge.delivery.outbox.records import How, Opening, OutboxLimits
 from edge.delivery.outbox.room import Room
@@ -28,8 +28,11 @@ from edge.delivery.outbox.salvage import salvage_all
 from edge.delivery.outbox.schema import DamagedError
 from edge.delivery.outbox.weeding import weed
 from edge.errors import OutboxError
+from edge.files.atomic import sync_directory, write_file
 
 _FAULTS = (sqlite3.Error, OSError, UnicodeDecodeError, DamagedError, RowDamagedError)  # what may be mended
+_UNTOLD = "damage"  # the file of what a process found that has no alarms
+_LONGEST_UNTOLD = 2000  # bytes
 _NAMED = 5  # damaged messages in an alarm; the log has all
 
 Arguments = ParamSpec("Arguments")
@@ -64,6 +67,7 @@ class Store:
         self._begin: Callable[[], tuple[Database, Opening]] | None = self._files.open  # None: the database is open
         try:
             self.run("opened", lambda: None)
+            self._recall_damage()
             self._salvage()
             self._settle_in()
         except BaseException:
@@ -121,6 +125,23 @@ class Store:
         if names:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             self.damage += (f"not what was written, set aside: {', '.join(names[:_NAMED])}{more}",)
+
+    def leave_damage(self) -> None:
+        """To the next process, whose alarm tells of it: this one has none.
+
+        Raises:
+            OutboxError: the disk refuses.
+        """
+        if self.damage:
+            text = "; ".join(self.damage).encode()
+            self.run("written", lambda: write_file(self.directory / _UNTOLD, text))
+
+    def _recall_damage(self) -> None:
+        with contextlib.suppress(OSError):
+            path = self.directory / _UNTOLD
+            text = path.read_bytes()[:_LONGEST_UNTOLD].decode("utf-8", "replace")
+            path.unlink()
+            self.damage += (text,)
 
     def _take_directory(self) -> DirectoryLock:
         try:

@@ -42,7 +42,7 @@ def killed(directory: Path, work: Callable[[Outbox], None]) -> Path:
 
 
 def append_and_settle(outbox: Outbox) -> None:
-    for number in range(24):
+    for number in range(9):
         outbox.append(Maker(verdict_size=80))
         if number % 3 == 2:
             outbox.settle([outbox.pending(limit=1)[0].row_id])
@@ -66,9 +66,9 @@ def test_wherever_the_log_lost_its_end_no_number_is_given_out_twice(directory: P
     killed(directory, append_and_settle)
     with Outbox.open(Path(shutil.copytree(directory, directory.with_name("whole"))), ROOMY) as whole:
         epoch, waiting = whole.epoch, verdict_seqs(whole)
-        assert whole.append(Maker()).seq == 25
+        assert whole.append(Maker()).seq == 10
     log = (directory / "outbox.db-wal").read_bytes()
-    assert len(log) > 60 * FRAME
+    assert len(log) > 25 * FRAME
     for number, damaged in enumerate(cuts(log)):
         copy = Path(shutil.copytree(directory, directory.with_name(f"cut {number}")))
         (copy / "outbox.db-wal").write_bytes(damaged)
@@ -90,7 +90,7 @@ def test_a_log_that_is_gone_is_noticed(directory: Path) -> None:
         assert outbox.opened.new_epoch
         assert "commits are lost" in outbox.damage
         (explained,) = outbox.tombstones()
-        assert (explained.first_seq, explained.last_seq, explained.reason) == (1, 24, GivenUp.DAMAGED)
+        assert (explained.first_seq, explained.last_seq, explained.reason) == (1, 9, GivenUp.DAMAGED)
     with Outbox.open(directory, ROOMY) as outbox:
         assert (outbox.opened.new_epoch, outbox.damage) == (False, "")
 
@@ -104,7 +104,7 @@ def test_without_the_high_water_a_new_epoch_begins_and_nothing_is_lost(
     with Outbox.open(directory, ROOMY) as outbox:
         assert outbox.opened.new_epoch
         assert "high_water" in outbox.damage
-        assert len(verdict_seqs(outbox)) == 16
+        assert len(verdict_seqs(outbox)) == 6
         assert outbox.tombstones() == ()
 
 
@@ -113,7 +113,7 @@ def test_a_kill_alone_begins_no_epoch(directory: Path) -> None:
         killed(directory, append_and_settle)
     with Outbox.open(directory, ROOMY) as outbox:
         assert (outbox.opened.new_epoch, outbox.damage) == (False, "")
-        assert outbox.append(Maker()).seq == 73
+        assert outbox.append(Maker()).seq == 28
 
 
 # Rows.

@@ -127,6 +127,18 @@ def test_whatever_lies_among_the_requests_a_station_goes_on(directory: Path) -> 
         assert len(outbox.dead_letters()) == 3
 
 
+def test_damage_that_a_command_finds_is_told_again_by_the_station_that_starts_next(directory: Path) -> None:
+    with Outbox.open(directory, ROOMY) as outbox:
+        fill(outbox)
+    (directory / "high_water").unlink()
+    for _ in range(2):
+        assert "high_water" in ask(directory, Request(Action.LIST)).damage
+    with Outbox.open(directory, ROOMY) as outbox:
+        assert "high_water" in outbox.damage
+    with Outbox.open(directory, ROOMY) as outbox:
+        assert outbox.damage == ""
+
+
 def test_where_there_is_no_outbox_none_is_made(directory: Path) -> None:
     with pytest.raises(OutboxError, match="there is no outbox here"):
         ask(directory, Request(Action.LIST))
