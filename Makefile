@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: install demo test test-long lint soak campaigns clean
+.PHONY: install demo test test-long lint lock soak campaigns clean
 
 install: $(STAMP)
 
@@ -40,6 +40,15 @@ soak: install
 
 campaigns: install
 	$(BIN)/python -m benchmarks.campaigns
+
+# What a station installs, with the hash of every file that it may be: `pip install --require-hashes -r`. torch has no
+# place in it: its builds for CPUs come from elsewhere than its hashes.
+lock:
+	$(PYTHON) -m venv $(VENV)/lock
+	$(VENV)/lock/bin/pip install --quiet --disable-pip-version-check pip-tools==7.6.2
+	$(VENV)/lock/bin/pip-compile --quiet --no-header --generate-hashes --strip-extras --allow-unsafe \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --build-deps-for wheel \
+	  --constraint constraints.txt --output-file requirements/station.txt pyproject.toml
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .coverage .import_linter_cache

@@ -20,7 +20,9 @@ def station(tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("station")
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     install = [str(environment / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*install, "-c", str(ROOT / "constraints.txt"), "-e", str(ROOT)], check=True)
+    subprocess.run([*install, "--require-hashes", "-r", str(ROOT / "requirements" / "station.txt")], check=True)
+    subprocess.run([*install, "--no-deps", "--no-build-isolation", "-e", str(ROOT)], check=True)
+    subprocess.run([environment / "bin" / "pip", "check", "--disable-pip-version-check"], check=True)
     return environment / "bin"
 
 
