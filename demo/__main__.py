@@ -29,8 +29,9 @@ from rich.table import Table
 
 from demo.broker import EmbeddedBroker
 from edge.bundle.bundle import read_bundle
-from edge.errors import BundleError
+from edge.errors import BundleError, SettingsError
 from edge.settings.file import load_settings
+from edge.settings.source import SimulatedSettings
 from edge.settings.tree import Settings
 from edge.sources.simulated.source import draw_part, part_id, truth
 
@@ -154,7 +155,7 @@ def _is_whole(bundle: Path) -> bool:
 
 def _shows_today_s_product(good: Path) -> bool:
     """Whether the pictures that the bundle was taught from are those that the simulated line draws now."""
-    source = Settings().source
+    source = _simulated(Settings())
     size = source.simulated_height, source.simulated_width
     taught = cv2.imread(str(good / f"{part_id(source.seed, 0)}.png"))
     return taught is not None and np.array_equal(taught, draw_part(source.seed, 0, size, defect_rate=0.0).image)
@@ -224,7 +225,14 @@ def _percentiles(values_ms: Sequence[float]) -> str:
 
 
 def _is_defective(verdict: dict[str, Any], settings: Settings) -> bool:
-    return bool(truth(settings.source.seed, _number(verdict), settings.source.defect_rate))
+    source = _simulated(settings)
+    return bool(truth(source.seed, _number(verdict), source.defect_rate))
+
+
+def _simulated(settings: Settings) -> SimulatedSettings:
+    if not isinstance(settings.source, SimulatedSettings):
+        raise SettingsError("the demo inspects simulated parts: unset PATCHLINE_SOURCE__KIND")
+    return settings.source
 
 
 def _number(verdict: dict[str, Any]) -> int:
@@ -244,7 +252,7 @@ def _save_results(listener: Listener, settings: Settings, out: Path) -> None:
         "".join(json.dumps(verdict) + "\n" for verdict in listener.verdicts), encoding="utf-8"
     )
     failed = [verdict for verdict in listener.verdicts if verdict["verdict"] == "FAIL"]
-    source = settings.source
+    source = _simulated(settings)
     for verdict in failed:
         size = source.simulated_height, source.simulated_width
         part = draw_part(source.seed, _number(verdict), size, source.defect_rate)

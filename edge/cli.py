@@ -34,7 +34,7 @@ from edge.line.service import run_service
 from edge.protocol.messages import encode, verdict_payload
 from edge.records import DEVICES, PrecisionWish, Verdict
 from edge.settings.file import load_settings
-from edge.settings.sections import SourceKind
+from edge.settings.source import SourceKind
 from edge.settings.values import MOST_THREADS, YEAR_S
 from edge.sources import open_source
 from edge.terminal import complain, phase, run_app, say

@@ -31,7 +31,7 @@ from benchmarks.rig.videos import Damage, damage_packet, write_video
 from edge.bundle.bundle import read_bundle
 from edge.inspection.inspector import Inspector
 from edge.records import Frame, FrameIdentity, Outcome, Reason, UInt8Array
-from edge.settings.sections import SourceKind, SourceSettings
+from edge.settings.source import CameraSettings, VideoSettings
 from edge.sources.address import parse_address
 from edge.sources.base import Shot, SourceState
 from edge.sources.capture import open_capture
@@ -194,7 +194,7 @@ def _read(carrier: Carrier, path: Path, address: str) -> list[Frame]:
 
 
 def _frames_of_file(path: Path) -> Iterator[Frame]:
-    source = open_video(SourceSettings(kind=SourceKind.VIDEO, path=str(path)), lambda: _MAX_PIXELS)
+    source = open_video(VideoSettings(path=str(path)), lambda: _MAX_PIXELS)
     while source.state is not SourceState.ENDED:
         frame = source.read(10)
         if frame is not None:
@@ -202,7 +202,7 @@ def _frames_of_file(path: Path) -> Iterator[Frame]:
 
 
 def _shots_of_camera(device: str) -> list[Shot]:
-    settings = SourceSettings(kind=SourceKind.CAMERA, device=device)
+    settings = CameraSettings(device=device)
     capture = open_capture(parse_address(device, None), settings, lambda: _MAX_PIXELS)
     try:
         return list(iter(capture.read, None))

@@ -16,7 +16,8 @@ from edge.line.first_recipe import choose_first
 from edge.line.opening import last_recipe, open_recipes, station_topics
 from edge.publishers.mqtt.credentials import read_password, tls_context
 from edge.publishers.sparkplug.schema import payload_class
-from edge.settings.sections import MqttSettings, PublisherKind, SourceKind
+from edge.settings.sections import MqttSettings, PublisherKind
+from edge.settings.source import CameraSettings
 from edge.settings.tree import Settings
 from edge.sources import open_source
 from edge.sources.address import parse_address
@@ -66,7 +67,7 @@ def _error_of(part: Callable[[], object]) -> PatchlineError | None:
 
 def _check_source(settings: Settings) -> None:
     source = settings.source
-    if source.kind is SourceKind.CAMERA:
+    if isinstance(source, CameraSettings):
         parse_address(source.device, source.credentials_file)
     else:
         open_source(source).close()

@@ -33,7 +33,7 @@ from edge.protocol.commands import (
 )
 from edge.protocol.text import bounded
 from edge.records import FrameIdentity, Message, Values, Verdict
-from edge.settings.sections import SourceKind
+from edge.settings.source import SourceKind
 from edge.settings.tree import Settings
 
 log = logging.getLogger("patchline.commands")

@@ -10,7 +10,7 @@ import difflib
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -21,6 +21,7 @@ from pydantic_settings import SettingsError as EnvironmentSettingsError
 from edge.errors import SettingsError
 from edge.files.given import read_given
 from edge.settings.paths import written
+from edge.settings.source import SourceKind
 from edge.settings.tree import ENVIRONMENT_PREFIX, NESTED_DELIMITER, Settings
 from edge.settings.values import Section
 
@@ -107,16 +108,17 @@ def _refuse_unknown_environment() -> None:
 
 
 def walk_settings(model: type[BaseModel] = Settings, prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Every setting's dotted name and its definition."""
+    """Every setting's dotted name and its definition; of what several kinds of source have, the first one's."""
     for key, info in model.model_fields.items():
-        annotation = info.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Section):
-            yield from walk_settings(annotation, f"{prefix}{key}.")
-        else:
+        tables = [part for part in (info.annotation, *get_args(info.annotation)) if _is_table(part)]
+        if not tables or type(None) in get_args(info.annotation):
             yield f"{prefix}{key}", info
-            for part in get_args(annotation):
-                if isinstance(part, type) and issubclass(part, Section):
-                    yield from walk_settings(part, f"{prefix}{key}.")
+        inner = [setting for table in tables for setting in walk_settings(table, f"{prefix}{key}.")]
+        yield from {name: (name, found) for name, found in reversed(inner)}.values()
+
+
+def _is_table(part: object) -> bool:
+    return isinstance(part, type) and issubclass(part, Section)
 
 
 def _explain(error: ValidationError, path: Path | None) -> str:
@@ -127,13 +129,24 @@ def _explain(error: ValidationError, path: Path | None) -> str:
 
 
 def _explain_one(problem: Mapping[str, Any], path: Path | None) -> str:
-    name = ".".join(str(part) for part in problem["loc"]) or "settings"
+    name = _name(problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = {name for name, _ in walk_settings()}
         return f"{_where(name, path)}: unknown setting {_shown(name)}{_nearest(name, known)}"
     got = problem["input"]
     message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "union_tag_invalid":  # of no kind of source
+        context = problem["ctx"]
+        name, message, got = f"{name}.kind", f"expected one of {context['expected_tags']}", context["tag"]
     return f"{_where(name, path)}: {message}" + ("" if isinstance(got, dict) else f", got {_repr(got)}")
+
+
+def _name(place: Sequence[int | str]) -> str:
+    """Dotted, as it is written: pydantic also names the kind of source, which is no table of its own."""
+    first, *rest = place or ("settings",)
+    if first == "source" and rest and rest[0] in list(SourceKind):
+        rest = rest[1:]
+    return ".".join(str(part) for part in (first, *rest))
 
 
 def _repr(value: object) -> str:

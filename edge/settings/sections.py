@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field, field_validator, model_validator
 
 from edge.records import Mode, PrecisionWish, SearchWish
-from edge.settings.paths import CredentialPath, DirectoryPath, FilePath, PicturesPath
+from edge.settings.paths import CredentialPath, DirectoryPath, FilePath
 from edge.settings.values import (
     LARGEST_SIDE,
     MQTT_SECONDS,
@@ -23,15 +23,6 @@ from edge.settings.values import (
     Threads,
     TopicLevel,
 )
-
-
-class SourceKind(StrEnum):
-    """Where frames come from."""
-
-    SIMULATED = "simulated"
-    FOLDER = "folder"
-    VIDEO = "video"
-    CAMERA = "camera"
 
 
 class PublisherKind(StrEnum):
@@ -81,49 +72,6 @@ class StationSettings(Section):
     """Third topic level: the production line."""
     name: TopicLevel = "station"
     """Fourth topic level, and `station` in every verdict."""
-
-
-class SourceSettings(Section):
-    """Where frames come from."""
-
-    kind: SourceKind = SourceKind.SIMULATED
-    """`simulated`, `folder`, `video` or `camera`."""
-    path: PicturesPath = ""
-    """folder: a directory, picture or glob; video: a file."""
-    device: Text = "0"
-    """camera: an index (`0`), a stable path (`/dev/v4l/by-id/…`) or an address (`rtsp://…`, `http://…`)."""
-    credentials_file: CredentialPath | None = None
-    """camera: a file with `user:password` on one line, which not everybody may read, put into the address when it is
-    opened; `%d/camera` under systemd."""
-    width: Pixels | None = None
-    """camera: frame width to ask for; refused if the camera gives another."""
-    height: Pixels | None = None
-    """camera: frame height to ask for; refused if the camera gives another."""
-    fps: float | None = Field(default=None, ge=1e-4, le=1000)
-    """camera: rate to ask for. Others: pace frames at this rate; none: as fast as possible."""
-    fourcc: str | None = Field(default=None, pattern=r"^[\x20-\x7e]{4}$")
-    """camera: pixel format to ask for, such as `MJPG`."""
-    exposure: float | None = Field(default=None, ge=-1e9, le=1e9)
-    """camera: exposure to set, in the driver's unit; automatic exposure is switched off first."""
-    open_timeout_s: float = Field(default=5.0, ge=0.1, le=60)
-    """camera: longest time for opening an address."""
-    read_timeout_s: float = Field(default=2.0, ge=0.1, le=60)
-    """camera: longest time without a frame, or without a new one, before it counts as away and is opened again."""
-    refuse_identical: bool = True
-    """camera: a frame equal to the one before, byte for byte, is NO_RESULT, `camera_stale`: a sensor's noise differs.
-    Off for cameras that draw their pictures, or whose compression leaves nothing of the noise."""
-    loop: bool = False
-    """folder, video: begin again at the end."""
-    frames: int | None = Field(default=None, ge=1, le=10**12)
-    """Stop after this many frames; none: never (or at the end of the files)."""
-    seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    """simulated: the line is a pure function of this seed and the part's number."""
-    defect_rate: float = Field(default=0.1, ge=0, le=1)
-    """simulated: share of defective parts."""
-    simulated_width: int = Field(default=480, ge=64, le=4096)
-    """simulated: frame width."""
-    simulated_height: int = Field(default=480, ge=64, le=4096)
-    """simulated: frame height."""
 
 
 class InspectionSettings(Section):

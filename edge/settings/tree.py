@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import ValidationInfo, field_validator, model_validator
+from pydantic import field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from edge.settings.paths import DirectoryPath
@@ -19,11 +19,11 @@ from edge.settings.sections import (
     OutboxSettings,
     PublisherKind,
     ServiceSettings,
-    SourceSettings,
     SparkplugSettings,
     StationSettings,
 )
-from edge.settings.values import RecipeName, refuse_truth
+from edge.settings.source import AnySource, SimulatedSettings
+from edge.settings.values import RecipeName
 
 ENVIRONMENT_PREFIX = "PATCHLINE_"
 NESTED_DELIMITER = "__"
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     publish: Annotated[tuple[PublisherKind, ...], NoDecode] = (PublisherKind.MQTT,)
     """`mqtt`, `jsonl` (JSON lines on standard output), or both; in the environment separated by commas."""
     station: StationSettings = StationSettings()
-    source: SourceSettings = SourceSettings()
+    source: AnySource = SimulatedSettings()
     inspection: InspectionSettings = InspectionSettings()
     defects: DefectSettings = DefectSettings()
     mqtt: MqttSettings = MqttSettings()
@@ -57,11 +57,6 @@ class Settings(BaseSettings):
     sparkplug: SparkplugSettings = SparkplugSettings()
     alarms: AlarmSettings = AlarmSettings()
     service: ServiceSettings = ServiceSettings()
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_truth(cls, value: object, info: ValidationInfo) -> object:
-        return refuse_truth(value, cls.model_fields[info.field_name or ""].annotation)
 
     @field_validator("publish", mode="before")
     @classmethod

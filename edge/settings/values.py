@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Annotated, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from edge.records import DEVICE_PATTERN, DEVICES
 
@@ -57,14 +58,19 @@ class Section(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
-    @field_validator("*", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _no_truth_for_a_number(cls, value: object, info: ValidationInfo) -> object:
-        return refuse_truth(value, cls.model_fields[info.field_name or ""].annotation)
+    def _no_truth_for_a_number(cls, table: object) -> object:
+        """Python takes `true` for 1: a port of `true` would be port 1."""
+        if not isinstance(table, Mapping):
+            return table
+        numbers = {name for name, info in cls.model_fields.items() if _is_number(info.annotation)}
+        return {key: _spoken(value) if key in numbers else value for key, value in table.items()}
 
 
-def refuse_truth(value: object, annotation: object) -> object:
-    """Python takes `true` for 1: a port of `true` would be port 1."""
-    if isinstance(value, bool) and bool not in (annotation, *get_args(annotation)):
-        raise ValueError("true and false stand for no other value")
-    return value
+def _spoken(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else value
+
+
+def _is_number(annotation: object) -> bool:
+    return annotation is int or annotation is float or any(_is_number(part) for part in get_args(annotation))

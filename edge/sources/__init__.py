@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge.files.pictures import MAX_PIXELS
-from edge.settings.sections import SourceKind, SourceSettings
+from edge.settings.source import FolderSettings, SimulatedSettings, SourceSettings, VideoSettings
 from edge.sources.base import PixelLimit, Source
 from edge.sources.files import open_files
 from edge.sources.simulated.source import open_simulated
@@ -16,16 +16,16 @@ def open_source(settings: SourceSettings, max_pixels: PixelLimit = lambda: MAX_P
         SourceError: it cannot be opened; the message says why and what to do.
     """
     # FFmpeg takes a tenth of a second to load, and is loaded where it is needed.
-    match settings.kind:
-        case SourceKind.SIMULATED:
+    match settings:
+        case SimulatedSettings():
             return open_simulated(settings)
-        case SourceKind.FOLDER:
+        case FolderSettings():
             return open_files(settings, max_pixels)
-        case SourceKind.VIDEO:
+        case VideoSettings():
             from edge.sources.video import open_video  # noqa: PLC0415
 
             return open_video(settings, max_pixels)
-        case SourceKind.CAMERA:
+        case _:
             from edge.sources.camera import CameraSource  # noqa: PLC0415
 
             return CameraSource(settings, max_pixels)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from edge.errors import SourceError
 from edge.records import Frame
-from edge.settings.sections import SourceSettings
+from edge.settings.source import CameraSettings
 from edge.sources.address import parse_address
 from edge.sources.base import PixelLimit, SourceState
 from edge.sources.capture import Capture, CaptureOpener, WrongSizeError, open_capture, wishes
@@ -66,7 +66,7 @@ class CameraSource:
     station may have started before its camera.
     """
 
-    def __init__(self, settings: SourceSettings, max_pixels: PixelLimit, opener: CaptureOpener = open_capture) -> None:
+    def __init__(self, settings: CameraSettings, max_pixels: PixelLimit, opener: CaptureOpener = open_capture) -> None:
         """Open `settings.device`.
 
         Raises:

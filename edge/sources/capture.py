@@ -11,7 +11,7 @@ import numpy as np
 
 from edge.errors import SourceError
 from edge.files.jpeg import decode_jpeg
-from edge.settings.sections import SourceSettings
+from edge.settings.source import CameraSettings
 from edge.sources.address import Address, why_silent
 from edge.sources.base import PixelLimit, Shot, unusable
 from edge.sources.stream import VideoRead
@@ -39,10 +39,10 @@ class Capture(Protocol):
         ...
 
 
-CaptureOpener = Callable[[Address, SourceSettings, PixelLimit], Capture]
+CaptureOpener = Callable[[Address, CameraSettings, PixelLimit], Capture]
 
 
-def open_capture(address: Address, settings: SourceSettings, max_pixels: PixelLimit) -> Capture:
+def open_capture(address: Address, settings: CameraSettings, max_pixels: PixelLimit) -> Capture:
     """The camera at `address`, open, as the settings ask for it.
 
     Raises:
@@ -63,7 +63,7 @@ def open_capture(address: Address, settings: SourceSettings, max_pixels: PixelLi
     return capture
 
 
-def _open_stream(address: Address, settings: SourceSettings, max_pixels: PixelLimit) -> VideoRead:
+def _open_stream(address: Address, settings: CameraSettings, max_pixels: PixelLimit) -> VideoRead:
     timeouts_s = (settings.open_timeout_s, settings.read_timeout_s)
     try:
         return VideoRead(str(address.target), address.label, max_pixels, timeouts_s=timeouts_s)
@@ -77,7 +77,7 @@ class DeviceCapture:
     JPEG that it sends is decoded here, strictly: OpenCV would fill what is missing.
     """
 
-    def __init__(self, address: Address, settings: SourceSettings, max_pixels: PixelLimit) -> None:
+    def __init__(self, address: Address, settings: CameraSettings, max_pixels: PixelLimit) -> None:
         self._capture = cv2.VideoCapture(address.target, cv2.CAP_V4L2)
         self._max_pixels = max_pixels
         if not self._capture.isOpened():
@@ -108,7 +108,7 @@ class DeviceCapture:
         except SourceError as error:
             return unusable(str(error))
 
-    def _configure(self, address: Address, settings: SourceSettings) -> dict[str, float]:
+    def _configure(self, address: Address, settings: CameraSettings) -> dict[str, float]:
         wanted = wishes(settings)
         for key, value in wanted.values():
             self._capture.set(key, value)
@@ -119,7 +119,7 @@ class DeviceCapture:
         return got
 
 
-def wishes(settings: SourceSettings) -> dict[str, tuple[int, float]]:
+def wishes(settings: CameraSettings) -> dict[str, tuple[int, float]]:
     """Name → OpenCV property and value, of what is asked for, in the order that V4L2 needs."""
     automatic = None if settings.exposure is None else _MANUAL_EXPOSURE
     properties: dict[str, tuple[int, float | None]] = {
@@ -133,7 +133,7 @@ def wishes(settings: SourceSettings) -> dict[str, tuple[int, float]]:
     return {name: (key, value) for name, (key, value) in properties.items() if value is not None}
 
 
-def _check_size(address: Address, settings: SourceSettings, got: dict[str, float]) -> None:
+def _check_size(address: Address, settings: CameraSettings, got: dict[str, float]) -> None:
     for name, value in (("width", settings.width), ("height", settings.height)):
         if value is not None and got[name] != value:
             raise WrongSizeError(

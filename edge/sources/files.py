@@ -12,14 +12,14 @@ from pathlib import Path
 from edge.errors import SourceError
 from edge.files.names import shown
 from edge.files.pictures import list_pictures, read_picture
-from edge.settings.sections import SourceSettings
+from edge.settings.source import FolderSettings
 from edge.sources.base import PixelLimit, Shot, unusable
 from edge.sources.pace import PacedSource, Picture
 
 log = logging.getLogger("patchline.source")
 
 
-def open_files(settings: SourceSettings, max_pixels: PixelLimit) -> PacedSource:
+def open_files(settings: FolderSettings, max_pixels: PixelLimit) -> PacedSource:
     """The pictures at `settings.path`, as they are there now, in natural order.
 
     Raises:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge.errors import SourceError
 from edge.files.names import shown
-from edge.settings.sections import SourceSettings
+from edge.settings.source import VideoSettings
 from edge.sources.base import PixelLimit, Shot
 from edge.sources.pace import PacedSource, Picture
 from edge.sources.stream import VideoRead
@@ -18,7 +18,7 @@ from edge.sources.stream import VideoRead
 log = logging.getLogger("patchline.source")
 
 
-def open_video(settings: SourceSettings, max_pixels: PixelLimit) -> PacedSource:
+def open_video(settings: VideoSettings, max_pixels: PixelLimit) -> PacedSource:
     """The frames of the file `settings.path`; frame n is named `file#n`, counted from 0 in every round.
 
     A frame that cannot be decoded, or comes after one and builds on it, is unusable, and the rest goes on.

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from edge.errors import SettingsError
 from edge.files.likeness import alike, thumbnail
 from edge.records import Float32Array, Frame
-from edge.settings.sections import SourceKind
+from edge.settings.source import SourceKind
 
 Rule = Callable[[Frame], bool]
 """Whether this frame is taken. Asked of every frame that can be, in order."""

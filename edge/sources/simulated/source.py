@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from edge.records import Box, Float32Array, UInt8Array
-from edge.settings.sections import SourceSettings
+from edge.settings.source import SimulatedSettings
 from edge.sources.base import Shot
 from edge.sources.pace import PacedSource, Picture
 from edge.sources.simulated.defects import Canvas, DefectKind, draw_defect
@@ -85,12 +85,12 @@ def draw_part(seed: int, number: int, size: tuple[int, int], defect_rate: float)
     )
 
 
-def open_simulated(settings: SourceSettings) -> PacedSource:
+def open_simulated(settings: SimulatedSettings) -> PacedSource:
     """Parts 0, 1, 2, … of the line `settings.seed`, for ever or `settings.frames` of them."""
     return PacedSource(_pictures(settings), fps=settings.fps, frames=settings.frames)
 
 
-def _pictures(settings: SourceSettings) -> Generator[Picture]:
+def _pictures(settings: SimulatedSettings) -> Generator[Picture]:
     size = settings.simulated_height, settings.simulated_width
     for number in count():
         name = part_id(settings.seed, number)

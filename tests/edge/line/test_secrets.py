@@ -20,6 +20,7 @@ from edge.errors import SettingsError
 from edge.publishers.mqtt.credentials import read_password
 from edge.settings.file import load_settings
 from edge.settings.sections import MqttSettings
+from edge.settings.source import CameraSettings
 from tests.clients import Requester
 from tests.edge.line.test_service import BASE, EDGE, write_settings
 from tests.edge.publishers.mqtt.test_publisher import write_private
@@ -210,7 +211,8 @@ def test_files_are_found_in_systemds_directory_of_credentials(tmp_path: Path, mo
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(credentials))
     config = tmp_path / "station.toml"
     config.write_text(
-        '[mqtt]\nuser = "u"\npassword_file = "%d/mqtt-password"\n[source]\ncredentials_file = "%d/camera"\n'
+        '[mqtt]\nuser = "u"\npassword_file = "%d/mqtt-password"\n'
+        '[source]\nkind = "camera"\ncredentials_file = "%d/camera"\n'
     )
     monkeypatch.setenv("PATCHLINE_MQTT__CA_FILE", "%d/ca.crt")
     monkeypatch.setenv("PATCHLINE_MQTT__TLS", "true")
@@ -218,6 +220,7 @@ def test_files_are_found_in_systemds_directory_of_credentials(tmp_path: Path, mo
     loaded = load_settings(config)
 
     assert loaded.mqtt.password_file == credentials / "mqtt-password"
+    assert isinstance(loaded.source, CameraSettings)
     assert loaded.source.credentials_file == credentials / "camera"
     assert loaded.mqtt.ca_file == credentials / "ca.crt"
     assert read_password(loaded.mqtt) == "open sesame"

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from edge.errors import SettingsError
 from edge.settings.file import load_settings, walk_settings
-from edge.settings.sections import MqttSettings, PublisherKind, RegionSettings, SourceKind
+from edge.settings.sections import MqttSettings, PublisherKind, RegionSettings
+from edge.settings.source import CameraSettings, FolderSettings, SimulatedSettings, SourceKind, VideoSettings
 from edge.settings.tree import Settings
 from tests.places import ROOT
 
@@ -126,7 +127,7 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
         ("[mqtt]\nport = 70000", "mqtt.port", "70000"),
         ("[mqtt]\nport = 'many'", "mqtt.port", "many"),
         ("[source]\nkind = 'scanner'", "source.kind", "scanner"),
-        ("[source]\nfourcc = 'MJPEG'", "source.fourcc", "MJPEG"),
+        ("[source]\nkind = 'camera'\nfourcc = 'MJPEG'", "source.fourcc", "MJPEG"),
         ("[inspection]\nthreshold = 0.0", "inspection.threshold", "0.0"),
         ("[inspection]\nprecision = 'f64'", "inspection.precision", "f64"),
         ("[station]\nsite = 'plant/one'", "station.site", "plant/one"),
@@ -226,7 +227,6 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path, monkeypa
         [source]
         kind = "folder"
         path = "pictures/*.png"
-        credentials_file = "camera"
         [inspection]
         mask = "../mask.png"
         cache_dir = "/var/cache/line"
@@ -240,12 +240,56 @@ def test_paths_are_relative_to_the_file_that_names_them(tmp_path: Path, monkeypa
         """,
     )
     assert loaded.bundle == tmp_path / "bundles/plate"
+    assert isinstance(loaded.source, FolderSettings)
     assert loaded.source.path == str(tmp_path / "pictures/*.png")
-    assert loaded.source.credentials_file == tmp_path / "camera"
     assert loaded.inspection.mask == tmp_path / "../mask.png"
     assert loaded.inspection.cache_dir == Path("/var/cache/line")
     names = ("password_file", "ca_file", "certificate_file", "key_file")
     assert [getattr(loaded.mqtt, name).parent for name in names] == [tmp_path] * 4
+
+
+EVERY_KIND = """
+[source]
+kind = "KIND"
+path = "/pictures"
+device = "1"
+fps = 5.0
+fourcc = "MJPG"
+loop = true
+frames = 7
+seed = 3
+defect_rate = 0.5
+simulated_width = 64
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("simulated", SimulatedSettings(fps=5, frames=7, seed=3, defect_rate=0.5, simulated_width=64)),
+        ("folder", FolderSettings(path="/pictures", fps=5, frames=7, loop=True)),
+        ("video", VideoSettings(path="/pictures", fps=5, frames=7, loop=True)),
+        ("camera", CameraSettings(device="1", fps=5, frames=7, fourcc="MJPG")),
+    ],
+)
+def test_a_source_takes_what_is_its_kind_s_and_leaves_the_rest_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, expected: object
+) -> None:
+    text = EVERY_KIND.replace("KIND", kind)
+    assert load(tmp_path, text).source == expected
+    monkeypatch.setenv("PATCHLINE_SOURCE__KIND", "simulated")
+    monkeypatch.setenv("PATCHLINE_SOURCE__DEFECT_RATE", "0.25")
+    other = load(tmp_path, text).source
+    assert isinstance(other, SimulatedSettings)
+    assert (other.seed, other.defect_rate) == (3, 0.25)
+
+
+@pytest.mark.parametrize("kind", list(SourceKind))
+def test_a_mistake_in_a_source_is_named_as_it_is_written(tmp_path: Path, kind: SourceKind) -> None:
+    message = refusal(tmp_path, f"[source]\nkind = '{kind}'\nfps = 'fast'\nframse = 1")
+    assert "source.fps: " in message
+    assert "unknown setting source.framse; did you mean source.frames?" in message
+    assert f"source.{kind}" not in message
 
 
 def test_a_path_in_the_home_directory_stays_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -254,8 +298,8 @@ def test_a_path_in_the_home_directory_stays_there(tmp_path: Path, monkeypatch: p
 
 
 def test_a_path_that_is_not_set_stays_unset(tmp_path: Path) -> None:
-    loaded = load(tmp_path, '[source]\npath = ""')
-    assert loaded.source.path == ""
+    loaded = load(tmp_path, '[source]\nkind = "folder"\npath = ""')
+    assert loaded.source == FolderSettings()
     assert loaded.inspection.mask is None
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from edge.errors import SourceError
 from edge.records import Frame
-from edge.settings.sections import SourceKind, SourceSettings
+from edge.settings.source import CameraSettings
 from edge.sources import open_source
 from edge.sources.address import Address
 from edge.sources.base import PixelLimit, Shot, Source, SourceState, unusable
@@ -33,9 +33,8 @@ def settings(
     height: int | None = None,
     frames: int | None = None,
     refuse_identical: bool = True,
-) -> SourceSettings:
-    return SourceSettings(
-        kind=SourceKind.CAMERA,
+) -> CameraSettings:
+    return CameraSettings(
         device=device,
         credentials_file=credentials_file,
         width=width,
@@ -48,7 +47,7 @@ def settings(
 
 
 @contextmanager
-def opened(wanted: SourceSettings) -> Iterator[Source]:
+def opened(wanted: CameraSettings) -> Iterator[Source]:
     source = open_source(wanted)
     try:
         yield source
@@ -374,7 +373,7 @@ def test_a_device_that_is_no_camera_is_away(caplog: pytest.LogCaptureFixture) ->
 
 def test_settings_that_an_address_cannot_take_are_named(caplog: pytest.LogCaptureFixture) -> None:
     with MjpegCamera() as camera:
-        wanted = SourceSettings(kind=SourceKind.CAMERA, device=camera.address, fps=10, exposure=3)
+        wanted = CameraSettings(device=camera.address, fps=10, exposure=3)
         open_source(wanted).close()
     assert "auto_exposure, exposure, fps ignored" in caplog.text
 
@@ -413,7 +412,7 @@ class FakeDriver:
         self.unblock = threading.Event()
         self._behaviours = behaviours
 
-    def open(self, _address: Address, _settings: SourceSettings, _max_pixels: PixelLimit) -> Capture:
+    def open(self, _address: Address, _settings: CameraSettings, _max_pixels: PixelLimit) -> Capture:
         behaviour = self._behaviours[min(self.opened, len(self._behaviours) - 1)]
         self.opened += 1
         if behaviour == "crash":

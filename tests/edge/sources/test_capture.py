@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edge.records import UInt8Array
-from edge.settings.sections import SourceKind, SourceSettings
+from edge.settings.source import CameraSettings
 from edge.sources.address import parse_address
 from edge.sources.base import Shot
 from edge.sources.capture import open_capture
@@ -39,7 +39,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def shots(device: str) -> list[Shot]:
-    settings = SourceSettings(kind=SourceKind.CAMERA, device=device)
+    settings = CameraSettings(device=device)
     capture = open_capture(parse_address(device, None), settings, lambda: 10**6)
     try:
         return list(iter(capture.read, None))

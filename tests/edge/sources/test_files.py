@@ -12,15 +12,15 @@ import pytest
 from edge.errors import SourceError
 from edge.files.pictures import write_picture
 from edge.records import Frame
-from edge.settings.sections import SourceKind, SourceSettings
+from edge.settings.source import FolderSettings
 from edge.sources import open_source
 from edge.sources.base import Source, SourceState
 
 
 def settings(
     path: Path | str, *, loop: bool = False, fps: float | None = None, frames: int | None = None
-) -> SourceSettings:
-    return SourceSettings(kind=SourceKind.FOLDER, path=str(path), loop=loop, fps=fps, frames=frames)
+) -> FolderSettings:
+    return FolderSettings(path=str(path), loop=loop, fps=fps, frames=frames)
 
 
 def read_all(source: Source) -> list[Frame]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edge.errors import SourceError
-from edge.settings.sections import SourceKind, SourceSettings
+from edge.settings.source import VideoSettings
 from edge.sources import open_source
 from edge.sources.base import SourceState
 
@@ -20,8 +20,8 @@ FRAMES = 5
 STEP = 40
 
 
-def settings(path: Path, *, loop: bool = False, frames: int | None = None) -> SourceSettings:
-    return SourceSettings(kind=SourceKind.VIDEO, path=str(path), loop=loop, frames=frames)
+def settings(path: Path, *, loop: bool = False, frames: int | None = None) -> VideoSettings:
+    return VideoSettings(path=str(path), loop=loop, frames=frames)
 
 
 @pytest.fixture
@@ -194,4 +194,4 @@ def test_missing_foreign_and_empty_files_are_source_errors(tmp_path: Path) -> No
 
 def test_an_address_is_not_a_video_file() -> None:
     with pytest.raises(SourceError, match="no such video file"):
-        open_source(SourceSettings(kind=SourceKind.VIDEO, path="http://127.0.0.1:9/video.mp4"))
+        open_source(VideoSettings(path="http://127.0.0.1:9/video.mp4"))

@@ -10,7 +10,7 @@ import pytest
 from edge.errors import SourceError
 from edge.files.pictures import list_pictures, read_picture, write_picture
 from edge.records import Frame, FrameIdentity
-from edge.settings.sections import SourceKind, SourceSettings
+from edge.settings.source import FolderSettings, SimulatedSettings
 from edge.sources import open_source
 from edge.sources.base import Source, SourceState
 from edge.sources.simulated.source import draw_part
@@ -22,8 +22,8 @@ def record(source: Source, out: Path, count: int, *, patience_s: float = 10) -> 
     return record_frames(source, out, count, rule=take_all, patience_s=patience_s, report=lambda _: None)
 
 
-def simulated(frames: int | None = None) -> SourceSettings:
-    return SourceSettings(seed=3, defect_rate=0, simulated_width=96, simulated_height=64, frames=frames)
+def simulated(frames: int | None = None) -> SimulatedSettings:
+    return SimulatedSettings(seed=3, defect_rate=0, simulated_width=96, simulated_height=64, frames=frames)
 
 
 def test_frames_are_written_without_loss_and_named_after_their_part(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_a_frame_without_a_part_is_named_after_its_number(tmp_path: Path) -> Non
     pictures, out = tmp_path / "pictures", tmp_path / "out"
     for number in range(2):
         write_picture(pictures / f"{number}.png", np.full((40, 40, 3), number, np.uint8))
-    source = open_source(SourceSettings(kind=SourceKind.FOLDER, path=str(pictures)))
+    source = open_source(FolderSettings(path=str(pictures)))
     try:
         captured = record(source, out, 2)
         assert "2 of them" not in " ".join(captured.words(2, out))
@@ -67,7 +67,7 @@ def test_a_frame_without_a_part_is_named_after_its_number(tmp_path: Path) -> Non
 
 
 def folder(path: Path) -> Source:
-    return open_source(SourceSettings(kind=SourceKind.FOLDER, path=str(path)))
+    return open_source(FolderSettings(path=str(path)))
 
 
 def test_a_frame_that_cannot_be_read_is_counted_and_named(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from edge.errors import SettingsError
 from edge.records import Frame, FrameIdentity, UInt8Array
-from edge.settings.sections import SourceKind
+from edge.settings.source import SourceKind
 from edge.sources.simulated.source import draw_part
 from edge.tools.capture_rules import (
     EndOfPartsError,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.records import UInt8Array
-from edge.settings.sections import SourceSettings
+from edge.settings.source import SimulatedSettings
 from edge.sources import open_source
 from edge.sources.base import SourceState
 from edge.sources.simulated.defects import DefectKind
@@ -151,7 +151,7 @@ def test_a_picture_belongs_to_the_caller() -> None:
 
 
 def test_the_source_gives_numbered_simulated_parts() -> None:
-    source = open_source(SourceSettings(seed=9, frames=3, defect_rate=1.0, simulated_width=96, simulated_height=80))
+    source = open_source(SimulatedSettings(seed=9, frames=3, defect_rate=1.0, simulated_width=96, simulated_height=80))
     assert not source.live
     frames = read_all(source)
     assert [frame.identity.part_id for frame in frames] == ["sim-9-0", "sim-9-1", "sim-9-2"]
