@@ -1,4 +1,4 @@
-"""The seam between the station and whoever hears its verdicts: a broker, lines, hosts."""
+"""The seam between the station and whoever hears of its verdicts once they have their numbers: lines, hosts."""
 
 from __future__ import annotations
 
@@ -56,10 +56,6 @@ class Publisher(Protocol):
 
     def report(self) -> Mapping[str, Scalar]:
         """Its counters, as `/health` and the log show them."""
-        ...
-
-    def flush(self, timeout_s: float) -> bool:
-        """Wait until everything taken is settled. False: `timeout_s` seconds were not enough."""
         ...
 
     def close(self, timeout_s: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import random
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ import pytest
 from paho.mqtt.client import Client, ConnectFlags
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
+from benchmarks.campaigns._hostile import MANNERS
+from benchmarks.campaigns._hostile import Broker as HostileBroker
 from benchmarks.rig.brokers import HOST, Broker, Certificates, Mosquitto, Subscriber, wait_until
 from edge.audit.options import AuditOptions
 from edge.audit.report import Report, text_lines
@@ -486,3 +489,25 @@ def test_options_that_would_hear_nothing_or_do_harm_are_refused(options: dict[st
     settings = Settings(station=STATION)
     with pytest.raises(SettingsError, match=problem):
         run_audit(settings, AuditOptions(**options), threading.Event())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("manner", "said"),
+    [
+        ("a packet of 256 MB", "it sends 268435455 bytes in one packet, though we announced 2097152 at the most"),
+        ("a flood at QoS 2", "it sends at QoS 2, though we subscribed at QoS 1"),
+        ("garbage", "it sends what is no packet of MQTT"),
+    ],
+)
+def test_a_broker_that_breaks_the_protocol_is_left_and_the_audit_goes_on(
+    terminal: Terminal, manner: str, said: str
+) -> None:
+    broker = HostileBroker(MANNERS[manner], random.Random(1))
+    settings = Settings(mqtt={"port": broker.port, "keepalive_s": 5})
+    try:
+        audit = Audit(settings, AuditOptions())
+        terminal.wait_for(f"the broker breaks the protocol: {said}; connecting again")
+        wait_until(lambda: broker.bad_connections >= 2, "it connects again")
+        assert audit.stop().received == 0
+    finally:
+        broker.close()
