@@ -159,7 +159,7 @@ def _order(variants: Sequence[Variant], number: int) -> list[Variant]:
 def _take_turn(worker: Worker, variant: Variant, samples: Samples, number: int, kind: Kind) -> None:
     def failed(timed: Mapping[str, Any]) -> bool:
         # The graph says nothing of pass or fail: what it is compared with are frames of the same kind.
-        return kind == "defective" if variant.spec.engine == "graph" else bool(timed["failed"])
+        return kind == "defective" if variant.spec.engine in {"graph", "anomalib"} else bool(timed["failed"])
 
     turn = worker.ask(do="inspect", kind=kind, count=COUNTED, warm_s=WARM_S)
     if not failed(turn["first"]):

@@ -11,13 +11,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-Engine = Literal["graph", "plain", "fast"]
+Engine = Literal["graph", "anomalib", "plain", "fast"]
 Kind = Literal["good", "defective"]
 
 
@@ -95,6 +95,54 @@ class GraphLine:
         self._prepare(picture, self._box(0, 0, picture.shape[1], picture.shape[0]), out, self._scratch)
 
 
+class AnomalibLine:
+    """anomalib's module as IR, bare: the picture resized as ours is, and normalised, in RGB planes."""
+
+    def __init__(self, spec: Spec) -> None:
+        import numpy as np  # noqa: PLC0415 — see GraphLine
+        import openvino as ov  # noqa: PLC0415
+
+        from edge.inspection.preprocess import make_scratch, prepare  # noqa: PLC0415
+        from edge.records import Box  # noqa: PLC0415
+
+        config = {"INFERENCE_PRECISION_HINT": spec.arithmetic, "PERFORMANCE_HINT": "LATENCY", "CACHE_DIR": spec.cache}
+        compiled = ov.Core().compile_model(spec.model, "CPU", config)
+        _, planes, height, width = compiled.input(0).shape
+        self._resized = np.zeros((height, width, planes), np.uint8)
+        self._input = np.zeros((1, planes, height, width), np.float32)
+        self._scratch = make_scratch(self._resized)
+        self._prepare, self._box = prepare, Box
+        # ImageNet's, on values of 0 to 255: x · scale + shift.
+        mean, deviation = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]], np.float32)[:, :, None, None]
+        self._scale, self._shift = 1 / (255 * deviation), -mean / deviation
+        self._request = compiled.create_infer_request()
+        self._request.set_input_tensor(ov.Tensor(self._input, shared_memory=True))
+        self._score = next(
+            number for number, output in enumerate(compiled.outputs) if list(output.shape) in ([1], [1, 1], [])
+        )
+
+    def inspect(self, picture: Any) -> Timed:
+        """See `Line.inspect`."""
+        started = time.perf_counter()
+        box = self._box(0, 0, picture.shape[1], picture.shape[0])
+        self._prepare(picture, box, self._resized, self._scratch)
+        planes = self._input[0]
+        planes[:] = self._resized[:, :, ::-1].transpose(2, 0, 1)
+        planes *= self._scale
+        planes += self._shift
+        self._request.infer(share_outputs=True)
+        score = float(self._request.get_output_tensor(self._score).data.ravel()[0])
+        return Timed(1e3 * (time.perf_counter() - started), score, failed=False, stages={})
+
+    def measure_throughput(self, pictures: Sequence[Any], seconds: float) -> tuple[float, int]:
+        """See `Line.measure_throughput`: one at a time, as it is compared so."""
+        started, number = time.perf_counter(), 0
+        while number == 0 or time.perf_counter() - started < seconds:
+            self.inspect(pictures[number % len(pictures)])
+            number += 1
+        return number / (time.perf_counter() - started), 1
+
+
 class PatchlineLine:
     """A bundle by Patchline's own inspector; `plain` searches exactly and makes a map of every frame."""
 
@@ -138,7 +186,8 @@ def main() -> None:
     spec = Spec(**json.loads(sys.argv[1]))
     if spec.cpus:
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: spec.cpus])
-    line: Line = GraphLine(spec) if spec.engine == "graph" else PatchlineLine(spec)
+    lines: dict[str, Callable[[Spec], Line]] = {"graph": GraphLine, "anomalib": AnomalibLine}
+    line = lines.get(spec.engine, PatchlineLine)(spec)
     first = _read(spec.good, 1)
     answer({"first": asdict(line.inspect(first[0]))})
     pictures: dict[str, list[Any]] = {kind: _read(getattr(spec, kind)) for kind in ("good", "defective")}
