@@ -8,7 +8,10 @@ is never online. (`tests/edge/publishers/mqtt/test_publisher.py` looks at each u
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.rig.books import read_books
 from benchmarks.rig.broker import BrokerProcess, EntryKind, Manners, Refusal
@@ -63,6 +66,41 @@ def test_what_is_refused_for_now_is_received_later_and_in_order(tmp_path: Path, 
     findings = audit(map(key_of, station.printed()), log)
     assert (findings.received, findings.lost, findings.inverted) == (20, (), ())
     assert len(log.arrived("/verdict")) == 23
+
+
+def test_verdicts_that_are_refused_for_good_are_explained_and_sent_again_by_a_command_while_the_station_runs(
+    tmp_path: Path, make_station: MakeStation
+) -> None:
+    with BrokerProcess(
+        tmp_path / "broker.jsonl", Manners(refusals=(Refusal("/verdict", NOT_AUTHORIZED, 3),))
+    ) as broker:
+        station = make_station(broker)
+        station.start()
+        broker.wait_for(lambda log: bool(log.accepted("/tombstone")), "the gap is explained")
+        station.wait_for_verdicts(5)
+        listed = [json.loads(line) for line in outbox_command(station.outbox, "list", "--json")]
+        assert [dead["reason_code"] for dead in listed] == [NOT_AUTHORIZED] * 3
+        outbox_command(station.outbox, "resend", "--all")
+        seqs = {dead["seq"] for dead in listed}
+        log = broker.wait_for(lambda log: seqs <= {each["seq"] for each in late(log)}, "they are received")
+        assert station.stop() == 0
+        findings = audit(map(key_of, station.printed()), broker.log)
+    assert (findings.lost, findings.explained) == ((), 0)
+    stones = [json.loads(entry.text) for entry in log.accepted("/tombstone") if entry.text]
+    assert {stone["reason"] for stone in stones} == {"refused"}
+    assert sum(stone["count"] for stone in stones) == 3
+
+
+def outbox_command(directory: Path, *arguments: str) -> list[str]:
+    program = Path(sys.executable).parent / "patchline-edge"
+    command = [str(program), "outbox", *arguments, "--directory", str(directory)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def late(log: Log) -> list[dict[str, Any]]:
+    """Verdicts that came as backlog."""
+    verdicts = [json.loads(entry.text) for entry in log.accepted("/verdict") if entry.text]
+    return [verdict for verdict in verdicts if verdict["backlog"]]
 
 
 def test_a_station_that_is_refused_is_not_online_and_delivers_when_it_is_let_in(
