@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import TypeVar
 
@@ -75,13 +76,8 @@ def outbox_directory(settings: OutboxSettings, topics: StationTopics) -> Path:
 
 
 def _open_outbox(settings: OutboxSettings, topics: StationTopics) -> Outbox:
-    limits = OutboxLimits(
-        max_rows=settings.max_rows,
-        max_bytes=settings.max_bytes,
-        min_free_bytes=settings.min_free_bytes,
-        ballast_bytes=settings.ballast_bytes,
-    )
-    return Outbox.open(outbox_directory(settings, topics), limits)
+    limits = {field.name: getattr(settings, field.name) for field in fields(OutboxLimits)}
+    return Outbox.open(outbox_directory(settings, topics), OutboxLimits(**limits))
 
 
 def _open_hosts(settings: Settings, topics: StationTopics) -> SparkplugPublisher:

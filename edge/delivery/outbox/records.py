@@ -7,6 +7,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from edge.records import Message
+from edge.settings.sections import OutboxSettings
+
+_DEFAULTS = OutboxSettings()
 
 FILE_LOST = -1  # reason code of a dead letter whose file is gone; no reason code of MQTT is negative
 DAMAGED = -2  # of one that is not what was written
@@ -40,10 +43,10 @@ class How(StrEnum):
 class OutboxLimits:
     """What the outbox may take of the disk. Sizes are of messages; the files are about a quarter larger."""
 
-    max_rows: int = 1_000_000
-    max_bytes: int = 2**30
-    min_free_bytes: int = 256 * 2**20  # below it crops are neither kept nor added, and verdicts replace the oldest
-    ballast_bytes: int = 16 * 2**20  # four write-ahead logs at their usual size
+    max_rows: int = _DEFAULTS.max_rows
+    max_bytes: int = _DEFAULTS.max_bytes
+    min_free_bytes: int = _DEFAULTS.min_free_bytes  # below it no crops are kept, and verdicts replace the oldest
+    ballast_bytes: int = _DEFAULTS.ballast_bytes  # four write-ahead logs at their usual size
 
 
 @dataclass(frozen=True, slots=True)
