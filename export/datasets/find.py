@@ -19,11 +19,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge.errors import ExportError
-from export.datasets.category import Category, LabelledPicture, Layout
-from export.datasets.layouts.detect import LOOKED_FOR, Place, layout_of
-from export.datasets.layouts.folders import read_folders
-from export.datasets.layouts.mvtec import read_split_folders
-from export.datasets.layouts.visa import read_split, read_visa, split_file_of
+from export.datasets.category import Category, LabelledPicture
+from export.datasets.layouts.base import Reading
+from export.datasets.layouts.detect import LOOKED_FOR, reading_of
+from export.datasets.layouts.visa import VISA, read_split, split_file_of
 from export.datasets.masks import (
     directories_in,
     shorten,
@@ -54,7 +53,7 @@ def find_categories(root: Path, wanted: Sequence[str] = (), *, seed: int = 0) ->
     categories, problems = [], []
     for name in wanted or places:
         try:
-            categories.append(_read_category(name, places[name], seed))
+            categories.append(_read_category(name, *places[name], seed))
         except ExportError as error:
             problems.append(str(error))
     if problems:
@@ -62,18 +61,18 @@ def find_categories(root: Path, wanted: Sequence[str] = (), *, seed: int = 0) ->
     return tuple(categories)
 
 
-def _places(root: Path) -> dict[str, Place]:
+def _places(root: Path) -> dict[str, tuple[Path, Reading]]:
     if not root.is_dir():
         raise ExportError(f"{root}: no such directory; give a dataset or one of its categories")
-    layout = layout_of(root)
-    if layout is not None:
+    reading = reading_of(root)
+    if reading is not None:
         whole = root if root.name not in {"", ".."} else root.resolve()  # its parent and its name are needed
-        return {whole.name: Place(whole, layout)}
+        return {whole.name: (whole, reading)}
     split = split_file_of(root)
     if split.is_file():
         names = sorted({row.name for row in read_split(split)})
-        return {name: Place(root / name, Layout.VISA) for name in names}
-    places = {path.name: Place(path, layout) for path in directories_in(root) if (layout := layout_of(path))}
+        return {name: (root / name, VISA) for name in names}
+    places = {path.name: (path, reading) for path in directories_in(root) if (reading := reading_of(path))}
     if not places:
         raise ExportError(_unknown(root))
     return places
@@ -81,19 +80,13 @@ def _places(root: Path) -> dict[str, Place]:
 
 def _unknown(root: Path) -> str:
     found = sorted(path.name + "/" * path.is_dir() for path in root.iterdir())
-    deeper = [path for path in directories_in(root) if any(layout_of(inner) for inner in directories_in(path))]
+    deeper = [path for path in directories_in(root) if any(reading_of(inner) for inner in directories_in(path))]
     hint = f". Did you mean {deeper[0]}?" if deeper else ""
     return f"{root}: no category at all. {LOOKED_FOR}. Found: {shorten(found) or 'nothing'}{hint}"
 
 
-def _read_category(name: str, place: Place, seed: int) -> Category:
-    match place.layout:
-        case Layout.VISA:
-            category = read_visa(name, place.path)
-        case Layout.FOLDERS:
-            category = read_folders(name, place.path, seed)
-        case Layout.MVTEC | Layout.LOCO | Layout.BTAD:
-            category = read_split_folders(name, place)
+def _read_category(name: str, path: Path, reading: Reading, seed: int) -> Category:
+    category = reading.read(name, path, seed)
     _check(category)
     return category
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from edge.errors import ExportError
 from edge.files.pictures import is_picture
 from export.datasets.category import Category, Layout
+from export.datasets.layouts.base import Reading, has_any
 from export.datasets.masks import (
     defective_pictures,
     good_pictures,
@@ -20,7 +21,7 @@ from export.metrics.records import GOOD
 TEST_SHARE = 0.2
 
 
-def read_folders(name: str, path: Path, seed: int) -> Category:
+def _read_folders(name: str, path: Path, seed: int) -> Category:
     """Plain `good` and `bad`."""
     good = pictures_in(path / GOOD)
     if len(good) < 2:
@@ -39,3 +40,6 @@ def read_folders(name: str, path: Path, seed: int) -> Category:
         + (defective_pictures(bad, path) if loose else ())
         + kinds_in(bad, path, besides=""),
     )
+
+
+FOLDERS = Reading(Layout.FOLDERS, lambda path: has_any(path, GOOD) and has_any(path, "bad"), _read_folders)

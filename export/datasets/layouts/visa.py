@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from edge.errors import ExportError
 from export.datasets.category import Category, LabelledPicture, Layout
+from export.datasets.layouts.base import Reading, has_any
 from export.datasets.masks import (
     loose_masks,
     refuse_stray_masks,
@@ -17,8 +18,6 @@ from export.datasets.masks import (
 from export.metrics.records import GOOD
 
 _VISA_COLUMNS = ("object", "split", "label", "image", "mask")
-
-
 _VISA_KINDS = {"normal": GOOD, "anomaly": "anomaly"}
 
 
@@ -32,7 +31,7 @@ class _SplitRow:
     mask: str
 
 
-def read_visa(name: str, path: Path) -> Category:
+def _read_visa(name: str, path: Path, _seed: int) -> Category:
     """VisA as it comes: a table says what each picture is for."""
     root, split = path.parent, split_file_of(path.parent)
     rows = [row for row in read_split(split) if row.name == name]
@@ -107,3 +106,6 @@ def _split_row(path: Path, line: int, row: dict[str, str | None]) -> _SplitRow:
 def _is_inside(name: str) -> bool:
     path = PurePosixPath(name)
     return not path.is_absolute() and ".." not in path.parts
+
+
+VISA = Reading(Layout.VISA, lambda path: has_any(path, "Data/Images"), _read_visa)
