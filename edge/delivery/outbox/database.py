@@ -257,7 +257,7 @@ class Database:
     def oldest_s(self) -> float | None:
         """When the oldest message was committed."""
         rows = self._read("SELECT committed_at FROM messages ORDER BY id LIMIT 1")
-        return float(rows[0][0]) if rows else None
+        return rows[0][0] if rows and isinstance(rows[0][0], float) else None
 
     def files(self) -> set[str]:
         """Every file that a row names."""

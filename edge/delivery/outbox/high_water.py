@@ -69,9 +69,16 @@ class HighWater:
         if self._file == _NO_FILE:
             if not self._path.exists() or self._path.stat().st_size != _SIZE:
                 write_file(self._path, _encode(mark))
-            self._file = os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+            self._file = self._open(mark)
         os.pwrite(self._file, _encode(mark), 0)
         os.fdatasync(self._file)
+
+    def _open(self, mark: Mark) -> int:
+        try:
+            return os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
+        except PermissionError:  # another user's, as of a command that was run as root; the directory is ours
+            write_file(self._path, _encode(mark))
+            return os.open(self._path, os.O_WRONLY | os.O_CLOEXEC)
 
     def note(self, mark: Mark) -> None:
         """Write `mark` so that it survives the process. A disk that refuses even this is only told of."""

@@ -34,6 +34,7 @@ _FAULTS = (sqlite3.Error, OSError, UnicodeDecodeError, DamagedError, RowDamagedE
 _UNTOLD = "damage"  # the file of what a process found that has no alarms
 _LONGEST_UNTOLD = 2000  # bytes
 _NAMED = 5  # damaged messages in an alarm; the log has all
+_MOST_REMARKS = 20  # of a process; an alarm has room for a few
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -122,7 +123,7 @@ class Store:
         """Messages that were set aside."""
         for name in names:
             log.error("a message is not what was written: set aside", extra={"fields": {"message": name}})
-        if names:
+        if names and len(self.damage) < _MOST_REMARKS:
             more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
             self.damage += (f"not what was written, set aside: {', '.join(names[:_NAMED])}{more}",)
 
