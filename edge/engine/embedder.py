@@ -64,6 +64,7 @@ class Embedder:
             ) from error
         self._grid = ir.grid
         self._mode = mode
+        self._precision = precision
         self._make_request()
 
     def for_another_thread(self) -> Embedder:
@@ -90,8 +91,11 @@ class Embedder:
 
     @property
     def execution_precision(self) -> str:
-        """The arithmetic that OpenVINO says it uses."""
-        return str(self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        """The arithmetic that OpenVINO says it uses; under AUTO, which does not say, what it was told to."""
+        try:
+            return str(self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+        except RuntimeError:
+            return self._precision
 
     @property
     def kernels(self) -> tuple[str, ...]:

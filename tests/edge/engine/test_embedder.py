@@ -9,7 +9,7 @@ import pytest
 from edge.bundle.ir import MODEL_BIN, MODEL_XML, IrDescription, read_ir_description
 from edge.engine.embedder import Embedder
 from edge.errors import BundleError, SettingsError
-from edge.records import Float32Array
+from edge.records import Float32Array, Mode
 from tests.bundles import draw_good
 
 
@@ -49,6 +49,22 @@ def test_what_really_executes_is_told(ir: IrDescription, files: tuple[bytes, byt
     assert embedder.execution_devices == "CPU"
     assert embedder.execution_precision == "f32"
     assert embedder.threads == 1
+
+
+@pytest.mark.parametrize("mode", ["latency", "throughput"])
+def test_a_device_that_openvino_chooses_is_as_good_as_a_named_one(
+    ir: IrDescription, files: tuple[bytes, bytes], mode: Mode, tmp_path: Path
+) -> None:
+    named = Embedder(ir, *files, mode=mode, cache_dir=tmp_path)
+    chosen = Embedder(ir, *files, device="AUTO:CPU", mode=mode, cache_dir=tmp_path)
+    picture = draw_good(0).image[:128, :128]
+    named.input[:] = chosen.input[:] = picture
+    np.testing.assert_allclose(chosen.embed().patches, named.embed().patches, rtol=1e-5, atol=1e-5)
+    assert (chosen.execution_devices, chosen.execution_precision) == ("CPU", "f32")
+    assert chosen.streams >= 1
+    assert chosen.threads >= 0
+    assert isinstance(chosen.kernels, tuple)
+    assert chosen.from_cache in {True, False}
 
 
 def test_the_kernels_that_execute_are_told(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
