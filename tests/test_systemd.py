@@ -62,8 +62,8 @@ def test_a_service_that_runs_away_leaves_the_machine_alive_and_as_many_threads_a
     service = read_unit()["Service"]
     assert 0 < int(service["MemoryHigh"].rstrip("%")) < int(service["MemoryMax"].rstrip("%")) < 100
     assert service["Restart"] == "on-failure"  # which a kill for want of memory is
-    # OpenVINO starts two threads for each that it is given; others are some dozens.
-    assert int(service["TasksMax"]) >= 3 * MOST_THREADS + 100
+    # Measured with the most of each kind: 527 in latency mode, 1,044 in throughput mode, on two cores.
+    assert int(service["TasksMax"]) >= 6 * MOST_THREADS
 
 
 def test_what_the_engines_need_is_not_taken_from_them() -> None:

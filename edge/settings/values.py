@@ -18,7 +18,7 @@ SPARKPLUG_ID = r"^[^+/#\x00-\x1f\x7f]{0,60}$"
 RESPONSE_PREFIX = r"^([A-Za-z0-9_.-]+/)*$"
 MQTT_STRING_BYTES = 65_535  # MQTT 5, section 1.5.4
 MQTT_SECONDS = 2**32 - 1  # MQTT 5: expiry intervals are four bytes; the largest of a session means for ever
-# More than any machine has cores; OpenVINO starts two threads for each one asked for.
+# More than any machine has cores; OpenVINO starts two to four threads for each one asked for.
 MOST_THREADS = 256
 LARGEST_SIDE = 65_535  # of a frame: JPEG's own limit
 YEAR_S = 365 * 86_400
