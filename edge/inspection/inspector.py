@@ -23,7 +23,7 @@ from edge.inspection.left_out import find_left_out
 from edge.inspection.options import InspectorOptions
 from edge.inspection.scorer import Clock, Scorer
 from edge.normality.base import Bank
-from edge.normality.fast_bank import make_bank
+from edge.normality.make import make_bank
 from edge.records import (
     AnomalyMap,
     BoolArray,

@@ -1,1 +1,1 @@
-"""What patches are compared with: `base` is what is asked, `exact_bank` and `fast_bank` answer it."""
+"""What patches are compared with: `base` is what is asked, `exact_bank` and `fast_bank` answer, `make` says which."""

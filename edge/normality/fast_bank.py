@@ -17,10 +17,10 @@ import numpy as np
 
 from edge.engine.kernels import faiss
 from edge.engine.threads import available_cores, use_search_threads
-from edge.normality.base import Bank, Peak, peak_of
+from edge.normality.base import Peak, peak_of
 from edge.normality.exact_bank import ExactBank
 from edge.normality.subspace import BOUNDED, COORDINATES, Bounding, Nearest, Subspace
-from edge.records import Float32Array, Int64Array, Search
+from edge.records import Float32Array, Int64Array
 
 LEAST_VECTORS = 256  # with fewer, exhaustive search is as fast
 LEAST_DIMENSION = 96  # with fewer, reduced vectors are not much smaller
@@ -36,23 +36,15 @@ _LIKELY = 32  # bank vectors that look nearest to another: their true distances 
 _PATIENCE = 64  # patches settled one by one; where more compete, all of them are searched exhaustively
 
 
-def make_bank(vectors: Float32Array, search: Search, threads: int = 0, *, concurrent: bool = False) -> Bank:
-    """The bank of `vectors` (n, dim) that searches as asked; exhaustively where there is nothing to be gained.
-
-    Each search runs in `threads` threads; 0: as many as pay.
-    `concurrent` says that several threads will search at the same time.
-    """
-    fits = len(vectors) >= LEAST_VECTORS and vectors.shape[1] >= LEAST_DIMENSION and bool(np.isfinite(vectors.sum()))
-    if search == "fast" and fits:
-        return FastBank(vectors, threads, concurrent=concurrent)
-    return ExactBank(vectors, threads)
-
-
 class FastBank:
     """Approximate search with an exact maximum, for `LEAST_VECTORS` or more of `LEAST_DIMENSION` or more."""
 
     def __init__(self, vectors: Float32Array, threads: int = 0, *, concurrent: bool = False) -> None:
-        """Index `vectors` (n, dim); see `make_bank`.
+        """Index `vectors` (n, dim).
+
+        Each search runs in `threads` threads; 0: as many as pay. `concurrent` says that several threads will search at
+        the same time.
+
 
         By default OpenVINO works with all cores and faiss with one: its steps are small, and where another program
         holds a core, every step of two threads waits for it (peak on a busy machine: 29 ms with one thread, 220 ms

@@ -14,7 +14,7 @@ from edge.files.schema import read_verified
 from edge.inspection.masking import describe_mask, mask_patches
 from edge.inspection.preprocess import inspected_region, prepare
 from edge.inspection.scorer import Scorer
-from edge.normality.fast_bank import make_bank
+from edge.normality.make import make_bank
 from edge.records import BoolArray, Box, Float32Array, Precision, Search, UInt8Array
 from edge.terminal import say
 from export.conversion.reference import check_features

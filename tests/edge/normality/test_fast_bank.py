@@ -12,7 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from edge.normality.exact_bank import ExactBank
-from edge.normality.fast_bank import LEAST_DIMENSION, LEAST_VECTORS, FastBank, make_bank
+from edge.normality.fast_bank import LEAST_DIMENSION, LEAST_VECTORS, FastBank
+from edge.normality.make import make_bank
 from edge.normality.subspace import COORDINATES
 from edge.records import Float32Array
 
