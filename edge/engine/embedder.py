@@ -113,8 +113,11 @@ class Embedder:
 
     @property
     def from_cache(self) -> bool:
-        """Whether it was read from disk as it had been compiled before."""
-        return bool(self._compiled.get_property("LOADED_FROM_CACHE"))
+        """Whether it was, or where the device does not say may have been, read from disk as compiled before."""
+        try:
+            return bool(self._compiled.get_property("LOADED_FROM_CACHE"))
+        except RuntimeError:
+            return True
 
     @property
     def threads(self) -> int:

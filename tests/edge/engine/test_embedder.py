@@ -23,6 +23,14 @@ def files(ir_dir: Path) -> tuple[bytes, bytes]:
     return (ir_dir / MODEL_XML).read_bytes(), (ir_dir / MODEL_BIN).read_bytes()
 
 
+@pytest.mark.parametrize("device", ["CPU", "AUTO:CPU"])
+def test_a_model_says_whether_it_was_compiled_before(
+    ir: IrDescription, files: tuple[bytes, bytes], tmp_path: Path, device: str
+) -> None:
+    made = [Embedder(ir, *files, device=device, cache_dir=tmp_path) for _ in range(2)]
+    assert [embedder.from_cache for embedder in made] == [False, True]
+
+
 def test_embeddings_are_those_of_the_picture_in_the_input(ir: IrDescription, files: tuple[bytes, bytes]) -> None:
     embedder = Embedder(ir, *files)
     results = []
