@@ -59,7 +59,7 @@ class Embedder:
             self._compiled = core.compile_model(model, device, config)
         except RuntimeError as error:
             raise SettingsError(
-                f"device {device}: cannot run the model ({_first_line(error)}); "
+                f"device {device}: cannot run the model ({last_line(error)}); "
                 f"devices here: {', '.join(core.available_devices)}"
             ) from error
         self._grid = ir.grid
@@ -151,7 +151,7 @@ def _read_model(core: ov.Core, ir: IrDescription, xml: bytes, weights: bytes) ->
     try:
         model = core.read_model(model=xml, weights=weights)
     except RuntimeError as error:
-        raise BundleError(f"model.xml: OpenVINO cannot read it ({_first_line(error)}); convert again") from error
+        raise BundleError(f"model.xml: OpenVINO cannot read it ({last_line(error)}); convert again") from error
     geometry = ir.geometry
     expected_in = f"u8 (1, {geometry.input_height}, {geometry.input_width}, 3)"
     expected_out = f"f32 ({ir.grid[0] * ir.grid[1]}, {ir.dimension})"
@@ -170,6 +170,7 @@ def _describe(port: Any) -> str:
     return f"{port.get_element_type().get_type_name()} {sides}"
 
 
-def _first_line(error: RuntimeError) -> str:
+def last_line(error: RuntimeError) -> str:
+    """What OpenVINO says is wrong, without the places of its source that come before."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else "no message"

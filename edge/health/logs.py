@@ -20,7 +20,8 @@ class LogfmtFormatter(logging.Formatter):
             "logger": record.name,
             "msg": record.getMessage(),
         }
-        fields |= getattr(record, "fields", {})
+        given: dict[str, object] = getattr(record, "fields", {})
+        fields |= {key: value for key, value in given.items() if key not in fields}  # health has a time of its own
         if record.exc_info:
             fields["error"] = self.formatException(record.exc_info)
         return " ".join(f"{key}={_quote(str(value))}" for key, value in fields.items())

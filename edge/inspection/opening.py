@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from edge.bundle.bundle import Bundle
 from edge.bundle.ir import MODEL_BIN, MODEL_XML
+from edge.engine.embedder import last_line
 from edge.engine.model_cache import ModelCache
 from edge.errors import BundleError, SelfTestError
 from edge.inspection.golden import GoldenResult, run_golden
@@ -75,7 +76,7 @@ def _runnable() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # of OpenVINO: compiled, but it cannot be run
-        raise BundleError(f"model.xml: it cannot be run ({error}); convert again, or free memory") from error
+        raise BundleError(f"model.xml: it cannot be run ({last_line(error)}); convert again, or free memory") from error
 
 
 def _open_cache(bundle: Bundle, options: InspectorOptions, warn: Say) -> ModelCache | None:

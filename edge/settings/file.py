@@ -137,7 +137,7 @@ def _explain_one(problem: Mapping[str, Any], path: Path | None) -> str:
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "union_tag_invalid":  # of no kind of source
         context = problem["ctx"]
-        name, message, got = f"{name}.kind", f"expected one of {context['expected_tags']}", context["tag"]
+        name, message, got = f"{name}.kind", f"expected one of {', '.join(SourceKind)}", context["tag"]
     return f"{_where(name, path)}: {message}" + ("" if isinstance(got, dict) else f", got {_repr(got)}")
 
 

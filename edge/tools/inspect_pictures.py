@@ -77,27 +77,32 @@ def inspect_pictures(
     ignored = None if inspector.ignored is None else inspector.ignored.reshape(inspector.embedder.grid)
     unjudged = 0
     for number, entry in enumerate(planned, start=1):
-        try:
-            image = read_picture(entry.picture)
-        except SourceError as error:
-            unjudged += 1
-            complain(str(error))
-            continue
-        identity = FrameIdentity(
-            sequence=number - 1,
-            captured_at_s=time.time(),
-            captured_monotonic_s=time.monotonic(),
-            name=entry.name,
-        )
-        inspection = inspector.inspect(Frame(identity, image), want_map=True)
+        frame = _frame_of(entry, number)
+        inspection = inspector.inspect(frame, want_map=True)
         unjudged += inspection.verdict.outcome is Outcome.NO_RESULT
         if inspection.verdict.detail:
-            complain(f"{entry.picture}: {inspection.verdict.detail}")
-        overlay = draw_overlay(image, inspection.verdict, inspection.anomaly, pixel_threshold, ignored)
-        write_picture(entry.overlay, overlay)
-        _write_map(entry, inspection)
+            named = "" if frame.unusable else f"{entry.picture}: "  # what reading refused has its name already
+            complain(f"{named}{inspection.verdict.detail}")
+        if not frame.unusable:
+            overlay = draw_overlay(frame.image, inspection.verdict, inspection.anomaly, pixel_threshold, ignored)
+            write_picture(entry.overlay, overlay)
+            _write_map(entry, inspection)
         tell(number, inspection.verdict)
     return unjudged
+
+
+def _frame_of(entry: Outputs, number: int) -> Frame:
+    """The picture, or why it cannot be read: as on the line, it is answered NO_RESULT all the same."""
+    identity = FrameIdentity(
+        sequence=number - 1,
+        captured_at_s=time.time(),
+        captured_monotonic_s=time.monotonic(),
+        name=entry.name,
+    )
+    try:
+        return Frame(identity, read_picture(entry.picture))
+    except SourceError as error:
+        return Frame(identity, np.empty((0, 0, 3), np.uint8), unusable=str(error))
 
 
 def _write_map(entry: Outputs, inspection: Inspection) -> None:

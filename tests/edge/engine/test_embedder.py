@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from edge.bundle.ir import MODEL_BIN, MODEL_XML, IrDescription, read_ir_description
-from edge.engine.embedder import Embedder
+from edge.engine.embedder import Embedder, last_line
 from edge.errors import BundleError, SettingsError
 from edge.records import Float32Array, Mode
 from tests.bundles import draw_good
@@ -141,3 +141,8 @@ def test_a_model_of_another_shape_than_described_is_refused_with_both(
     described = ir.model_copy(update=change)
     with pytest.raises(BundleError, match=rf"expected input .* and output f32 \(.*got .*\(256, {ir.dimension}\)"):
         Embedder(described, *files)
+
+
+def test_of_what_openvino_says_one_line_is_kept() -> None:
+    raised = RuntimeError("Exception from core.cpp:117:\nfrom plugin.cpp:54:\nFailed to allocate 8 bytes\n\n\n")
+    assert last_line(raised) == "Failed to allocate 8 bytes"

@@ -36,6 +36,13 @@ def test_a_line_has_time_level_logger_message_and_fields() -> None:
     assert (parts["attempt"], parts["url"]) == ("3", "rtsp://cam/1")
 
 
+def test_a_field_never_takes_the_place_of_the_lines_own() -> None:
+    line = LogfmtFormatter().format(record("statistics", time=1795876759.381, fps=5))
+    parts = dict(part.split("=", 1) for part in shlex.split(line))
+    assert parts["time"].endswith("+00:00")
+    assert parts["fps"] == "5"
+
+
 @given(st.text(), st.text())
 def test_whatever_is_logged_is_one_printable_line(message: str, value: str) -> None:
     line = LogfmtFormatter().format(record(message.replace("%", "%%"), value=value))

@@ -126,7 +126,11 @@ def test_all_mistakes_are_told_at_once(tmp_path: Path) -> None:
     [
         ("[mqtt]\nport = 70000", "mqtt.port", "70000"),
         ("[mqtt]\nport = 'many'", "mqtt.port", "many"),
-        ("[source]\nkind = 'scanner'", "source.kind", "scanner"),
+        (
+            "[source]\nkind = 'scanner'",
+            "source.kind",
+            "expected one of simulated, folder, video, camera, got 'scanner'",
+        ),
         ("[source]\nkind = 'camera'\nfourcc = 'MJPEG'", "source.fourcc", "MJPEG"),
         ("[inspection]\nthreshold = 0.0", "inspection.threshold", "0.0"),
         ("[inspection]\nprecision = 'f64'", "inspection.precision", "f64"),
