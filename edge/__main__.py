@@ -12,7 +12,7 @@ def main() -> None:
 
 def _run() -> None:
     refuse_small_address_space()
-    from edge.cli import app  # noqa: PLC0415 — loads what a small address space crashes
+    from edge.cli.main import app  # noqa: PLC0415 — loads what a small address space crashes
 
     app()
 

@@ -11,7 +11,7 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from edge.cli import app as edge_app
+from edge.cli.main import app as edge_app
 from export.cli.main import app as export_app
 from export.cli.options import TEACH
 from export.teaching.options import TeachOptions

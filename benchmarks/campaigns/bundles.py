@@ -28,7 +28,7 @@ from pathlib import Path
 from benchmarks.campaigns import CampaignError, Rows
 from benchmarks.campaigns._bundle_mutations import Change, mutate
 from benchmarks.rig.plate import draw_unseen, teach_plate
-from edge.cli import main as edge_main
+from edge.__main__ import main as edge_main
 from edge.engine.threads import available_cores
 
 COUNT = 500

@@ -59,7 +59,7 @@ def run(count: int, seed: int) -> Sequence[tuple[str, str]]:
     Raises:
         CampaignError: one ended in a traceback, a signal, a hang, another exit code, or more than one line.
     """
-    import edge.cli  # noqa: F401, PLC0415 — once, for every process that is forked from this one
+    import edge.cli.main  # noqa: F401, PLC0415 — once, for every process that is forked from this one
 
     chance = random.Random(seed)
     codes: Counter[int] = Counter()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from edge.delivery.outbox.outbox import Outbox
-from tests.edge.test_cli import run
+from tests.edge.cli.test_main import run
 from tests.outboxes import ROOMY, Maker, verdict_seqs
 
 
