@@ -26,7 +26,7 @@ outbox_app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Lists, sends again and drops dead letters: what the broker refused for good. The station may be running.",
+    help="List, send again and drop dead letters: what the broker refused for good. The station may be running.",
 )
 
 _REASONS = {
