@@ -187,6 +187,8 @@ def test_every_key_of_a_real_health_message_is_described(bundle_dir: Path, tmp_p
         with running(write_settings(tmp_path / "station.toml", bundle_dir, **tables)):
             health = json.loads(subscriber.wait_for(2, "/health")[1])
     assert [key for key in health if not described.fullmatch(key)] == []
+    executes = next(row[0] for row in table(section(read("mqtt.md"), "Health")) if "really executes" in row[2])
+    assert set(re.findall(r"`([^`]+)`", executes)) <= set(health)
 
 
 def test_sizes_and_defaults_are_those_of_the_code() -> None:

@@ -228,7 +228,8 @@ def _publish_health(parts: _Parts, line: _Line, values: Values) -> None:
 def _identity(settings: Settings, recipes: Recipes) -> Values:
     """What inspects."""
     recipe = recipes.active
-    embedder = recipe.inspectors[0].embedder
+    inspector = recipe.inspectors[0]
+    embedder = inspector.embedder
     return {
         "version": __version__,
         "model": recipe.model,
@@ -236,6 +237,9 @@ def _identity(settings: Settings, recipes: Recipes) -> Values:
         "settings": hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12],
         "device": embedder.execution_devices,
         "precision": embedder.execution_precision,
+        "workers": len(recipe.inspectors),
+        "mode": settings.inspection.mode,
+        "search": inspector.search,
     }
 
 
