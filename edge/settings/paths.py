@@ -38,6 +38,13 @@ def written(value: Any, directory: Path) -> Any:
     return text
 
 
+def credentials_hint(path: Path) -> str:
+    """More for the message about a secret's file that is not there."""
+    if not str(path).startswith(CREDENTIALS):
+        return ""
+    return f"; {CREDENTIALS} is systemd's, for a service with LoadCredential= in its unit"
+
+
 def _path(value: object) -> object:
     """Anchored, with `~` as the home directory. Whether something is there is for `--check` and the start to say."""
     if isinstance(value, Path):

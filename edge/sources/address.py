@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 
 from edge.errors import SourceError
 from edge.files.given import read_secret
+from edge.settings.paths import credentials_hint
 
 # Scheme → port. FFmpeg knows many more, some of which read local files or run a pipeline.
 PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
@@ -21,7 +22,7 @@ PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtsps": 322}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A camera's place. `target` is for OpenCV alone: it may hold user and password."""
+    """A camera's place. `target` is for what opens it alone: it may hold user and password."""
 
     label: str  # for people: without user, password and query
     target: int | str = field(repr=False)
@@ -120,7 +121,8 @@ def _without_login(device: str) -> str:
 
 def _read_login(path: Path) -> str:
     name, expected = "source.credentials_file", "one line, user:password"
-    user, colon, password = read_secret(path, name, expected, error=SourceError).strip("\r\n").partition(":")
+    text = read_secret(path, name, expected, credentials_hint(path), error=SourceError)
+    user, colon, password = text.strip("\r\n").partition(":")
     if not user or not colon or "\n" in password:
         raise SourceError(f"{name} {path}: expected {expected}")
     return f"{quote(user, safe='')}:{quote(password, safe='')}"

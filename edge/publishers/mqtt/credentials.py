@@ -8,10 +8,8 @@ from pathlib import Path
 from edge.errors import SettingsError
 from edge.files.given import read_secret, refuse_irregular, refuse_public
 from edge.publishers.mqtt.words import explain
-from edge.settings.paths import CREDENTIALS
+from edge.settings.paths import credentials_hint
 from edge.settings.sections import MqttSettings
-
-_CREDENTIALS_HINT = f"; {CREDENTIALS} is systemd's, for a service with LoadCredential= in its unit"
 
 
 def read_password(settings: MqttSettings) -> str | None:
@@ -24,7 +22,7 @@ def read_password(settings: MqttSettings) -> str | None:
     if path is None:
         return None
     expected = "a readable text file with the password on its first line"
-    hint = _CREDENTIALS_HINT if str(path).startswith(CREDENTIALS) else ""
+    hint = credentials_hint(path)
     first_line = read_secret(path, "mqtt.password_file", expected, hint, error=SettingsError).partition("\n")[0]
     if not first_line:
         raise SettingsError(f"mqtt.password_file {path}: expected the password on its first line, got none")

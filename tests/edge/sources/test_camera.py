@@ -338,6 +338,8 @@ def test_credentials_of_another_form_are_refused_without_repeating_them(tmp_path
 def test_credentials_that_cannot_be_read_or_used_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match=r"absent: cannot be read \(No such file"):
         open_source(settings("rtsp://127.0.0.1/x", credentials_file=tmp_path / "absent"))
+    with pytest.raises(SourceError, match=r"%d/camera: .*LoadCredential="):
+        open_source(settings("rtsp://127.0.0.1/x", credentials_file=Path("%d/camera")))
     (tmp_path / "login").write_bytes(b"user:\xff\xfe")
     (tmp_path / "login").chmod(0o600)
     with pytest.raises(SourceError, match="not UTF-8"):
