@@ -40,14 +40,16 @@ def test_inspect_leaves_an_overlay_a_map_and_a_line_for_each_picture(
         assert np.load(tmp_path / f"{picture.stem}.npy").shape == (128, 128)
 
 
-def test_inspect_names_unreadable_pictures_and_goes_on(
+def test_inspect_names_unreadable_pictures_answers_them_and_goes_on(
     bundle_dir: Path, defective_pictures: Path, tmp_path: Path
 ) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"no picture")
     done = run("inspect", "--bundle", bundle_dir, "--out", tmp_path / "out", broken, defective_pictures)
     assert done.returncode == 4
-    assert len(done.stdout.splitlines()) == len(list(defective_pictures.iterdir()))
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == 1 + len(list(defective_pictures.iterdir()))
+    assert (answers[0]["part_id"], answers[0]["reason"]) == ("broken.png", "image_unusable")
     assert f"error: {broken}" in done.stderr
     assert "error: 1 of 9 pictures could not be judged" in done.stderr
 
