@@ -118,7 +118,7 @@ class Delivery:
         self._missed: Counter[str] = Counter()  # verdicts that a publisher did not take, by its name
         self._behind: set[str] = set()  # publishers that did not take the last one
         self._lost_explained = 0
-        self._unsaid: dict[str, Message] = {}  # alarms by topic
+        self._waiting_alarms: dict[str, Message] = {}  # alarms by topic
 
     # The publishing thread.
 
@@ -180,7 +180,7 @@ class Delivery:
 
     # The supervising thread.
 
-    def announce(self, change: AlarmChange) -> None:
+    def deliver_alarm(self, change: AlarmChange) -> None:
         """Log an alarm, and publish it: stored like a verdict, so that the broker hears of it some time."""
         if change.is_news:
             level = logging.WARNING if change.active else logging.INFO
@@ -193,14 +193,14 @@ class Delivery:
             since_s=change.since_s,
             text=change.text,
         )
-        self._unsaid[message.topic] = message
-        self.say_what_is_unsaid()
+        self._waiting_alarms[message.topic] = message
+        self.deliver_waiting_alarms()
 
-    def say_what_is_unsaid(self) -> None:
+    def deliver_waiting_alarms(self) -> None:
         """Try again what neither disk nor broker took."""
-        self._unsaid = {
+        self._waiting_alarms = {
             topic: message
-            for topic, message in self._unsaid.items()
+            for topic, message in self._waiting_alarms.items()
             if self._broker is not None and not any(way.deliver_message(message) for way in self._ways)
         }
 
@@ -225,7 +225,7 @@ class Delivery:
         dead = tuple(part.name for part in self._parts if not part.alive)
         return dead if self._stored is None else dead + self._stored.without_progress(limit_s)
 
-    def tell_hosts(self, health: Values, *, source_present: bool) -> None:
+    def publish_health(self, health: Values, *, source_present: bool) -> None:
         """What `/health` says, and whether there is a camera, for those who speak Sparkplug."""
         for publisher in self._publishers:
             publisher.publish_health(health, source_present=source_present)

@@ -222,7 +222,7 @@ def _collect(parts: _Parts, line: _Line, alarms: Alarms, started_s: float) -> Va
 def _publish_health(parts: _Parts, line: _Line, values: Values) -> None:
     retain = parts.settings.mqtt.retain_health
     line.health.put(health_message(parts.topics, values, retain=retain), 0)
-    parts.delivery.tell_hosts(values, source_present=parts.source.state is not SourceState.AWAY)
+    parts.delivery.publish_health(values, source_present=parts.source.state is not SourceState.AWAY)
 
 
 def _identity(settings: Settings, recipes: Recipes) -> Values:

@@ -84,5 +84,5 @@ class Supervisor:
 
     def _look_for_alarms(self) -> None:
         for change in self._alarms.look(self._conditions(), time.monotonic(), time.time()):
-            self._delivery.announce(change)
-        self._delivery.say_what_is_unsaid()
+            self._delivery.deliver_alarm(change)
+        self._delivery.deliver_waiting_alarms()

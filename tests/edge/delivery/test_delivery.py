@@ -345,9 +345,9 @@ def test_an_alarm_reaches_the_broker_when_it_is_back_in_its_last_state(
     broker = start_mosquitto()
     broker.close()
     with delivering(broker.port, tmp_path / "o") as delivery:
-        delivery.announce(change(AlarmCode.BROKER_AWAY, active=True))
-        delivery.announce(change(AlarmCode.DISK_LOW, active=True))
-        delivery.announce(change(AlarmCode.BROKER_AWAY, active=False))
+        delivery.deliver_alarm(change(AlarmCode.BROKER_AWAY, active=True))
+        delivery.deliver_alarm(change(AlarmCode.DISK_LOW, active=True))
+        delivery.deliver_alarm(change(AlarmCode.BROKER_AWAY, active=False))
     broker.start()
     with Subscriber(broker) as subscriber:
         with delivering(broker.port, tmp_path / "o") as delivery:
@@ -363,12 +363,12 @@ def test_without_an_outbox_an_alarm_is_said_until_the_broker_hears_it(
     broker = start_mosquitto()
     broker.close()
     with delivering(broker.port, tmp_path / "o", enabled=False) as delivery:
-        delivery.announce(change(AlarmCode.SOURCE_AWAY, active=True))
+        delivery.deliver_alarm(change(AlarmCode.SOURCE_AWAY, active=True))
         broker.start()
         with Subscriber(broker) as subscriber:
             connected(delivery)
-            delivery.say_what_is_unsaid()
-            delivery.say_what_is_unsaid()
+            delivery.deliver_waiting_alarms()
+            delivery.deliver_waiting_alarms()
 
             assert len(subscriber.wait_for(1, "/alarm/source_away")) == 1
             assert delivery.finish(PATIENCE_S) == 0
