@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack
@@ -20,7 +21,7 @@ NO_SKIPS = "NO_SKIPPED_TESTS"  # not PATCHLINE_…, which a station would take f
 # A timing is never an assertion, and a shared machine is slow at times. `make test` says the same at every run; `make
 # test-long` looks for new examples, and what it finds is pinned beside its property.
 settings.register_profile("patchline", deadline=None, derandomize=True, database=None)
-settings.register_profile("random", deadline=None, max_examples=400, print_blob=True)
+settings.register_profile("random", deadline=None, max_examples=200, print_blob=True)
 settings.load_profile("patchline")
 
 
@@ -41,6 +42,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
             report.outcome = "failed"
             report.longrepr = f"{item.nodeid}: skipped, though {NO_SKIPS} is set: {reason}"
     return report
+
+
+@pytest.fixture(autouse=True)
+def logs_as_they_were() -> Iterator[None]:
+    """A command that a test runs in its own process sets up the station's logs, which stay so for whatever follows."""
+    logger = logging.getLogger("patchline")
+    handlers, level, propagate = logger.handlers.copy(), logger.level, logger.propagate
+    yield
+    logger.handlers[:], logger.propagate = handlers, propagate
+    logger.setLevel(level)
 
 
 @pytest.fixture

@@ -97,6 +97,7 @@ def station_settings(path: Path, bundle: Path, camera: MjpegCamera, port: int) -
     )
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("program", [[str(EDGE), "run", "--config"], [sys.executable, "-c", TALKATIVE]])
 def test_no_byte_that_a_station_writes_or_says_is_secret(

@@ -7,9 +7,13 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from edge.files.pictures import write_picture
 from tests.bundles import draw_defective, draw_good
 from tests.edge.line.test_service import running, simulated, write_settings
+
+pytestmark = pytest.mark.long
 
 THROUGHPUT = {"mode": "throughput", "workers": 3}
 

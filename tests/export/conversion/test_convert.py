@@ -40,7 +40,13 @@ RANDOM = WeightsChoice(random_seed=0)
 SHALLOW = ConvertOptions("resnet18", layers=("layer1",), geometry=SMALL, weights=RANDOM)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+QUICK = ("resnet18", "efficientnet_lite0")
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in BACKBONES],
+)
 def test_every_backbone_converts_and_agrees_with_torch(backbone: BackboneName, tmp_path: Path) -> None:
     options = ConvertOptions(backbone, geometry=SMALL, weights=RANDOM)
 

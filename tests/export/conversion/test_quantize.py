@@ -252,6 +252,7 @@ quantize(Path({str(f32)!r}), draw_pictures(12, 64, 96, seed=3), Path({str(tmp_pa
     assert read_ir_description(tmp_path / "ir").precision == "int8"
 
 
+@pytest.mark.long
 @pytest.mark.shared
 @pytest.mark.skipif(not RESNET18_FILE.exists(), reason="the weights do not lie beside the checkout")
 @pytest.mark.parametrize("preset", ["performance", "mixed"])

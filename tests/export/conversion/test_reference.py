@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -162,7 +161,7 @@ def teach_without_amx(options: TeachOptions) -> subprocess.CompletedProcess[str]
 
 
 @pytest.mark.skipif(not HAS_AMX, reason="hardware: without AMX the int8 IR is refused when it is made")
-def test_an_int8_ir_that_an_older_processor_miscalculates_is_refused_there_and_f32_is_not(
+def test_an_int8_ir_that_is_made_here_is_taught_on_an_older_processor_too(
     ir_dir: Path, good_pictures: Path, tmp_path: Path
 ) -> None:
     inputs = load_inputs(list_pictures(str(good_pictures)), read_ir_description(ir_dir).geometry, 30)
@@ -170,10 +169,6 @@ def test_an_int8_ir_that_an_older_processor_miscalculates_is_refused_there_and_f
     options = TeachOptions(ir=tmp_path / "int8", images=good_pictures, out=tmp_path / "bundle")
     check_features(options.ir, read_ir_description(options.ir), open_embedder(options.ir))
 
-    refused = teach_without_amx(options)
-    assert (refused.returncode, options.out.exists()) == (7, False), refused.stderr
-    assert "this int8 IR gives other features here" in " ".join(refused.stderr.split())
-
-    taught = teach_without_amx(replace(options, ir=ir_dir))
+    taught = teach_without_amx(options)
     assert taught.returncode == 0, taught.stderr
-    assert read_bundle(options.out).manifest.ir.precision == "f32"
+    assert read_bundle(options.out).manifest.ir.precision == "int8"

@@ -23,6 +23,8 @@ from export.metrics.records import GOOD
 from export.teaching.teach import TeachOptions
 from tests.datasets import TAUGHT, draw_category
 
+pytestmark = pytest.mark.long
+
 SMALL = ConvertOptions(backbone="efficientnet_lite0", geometry=Geometry(input_height=96, input_width=96))
 
 

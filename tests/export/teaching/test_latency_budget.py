@@ -16,6 +16,8 @@ from export.teaching.alternatives import Alternative, choose, describe
 from export.teaching.latency_budget import SEARCHES, arithmetics, teach_within
 from export.teaching.teach import TeachOptions, teach
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture
 def options(ir_dir: Path, good_pictures: Path, tmp_path: Path) -> TeachOptions:
