@@ -45,13 +45,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(autouse=True)
-def logs_as_they_were() -> Iterator[None]:
-    """A command that a test runs in its own process sets up the station's logs, which stay so for whatever follows."""
-    logger = logging.getLogger("patchline")
-    handlers, level, propagate = logger.handlers.copy(), logger.level, logger.propagate
-    yield
-    logger.handlers[:], logger.propagate = handlers, propagate
-    logger.setLevel(level)
+def logs_as_imported() -> None:
+    """A command or a library that runs in this process, be it in a fixture, sets up logs for all that follows."""
+    logging.disable(logging.NOTSET)
+    logging.getLogger().setLevel(logging.WARNING)
+    for name, logger in logging.Logger.manager.loggerDict.items():
+        if name.split(".")[0] == "patchline" and isinstance(logger, logging.Logger):
+            logger.handlers.clear()
+            logger.setLevel(logging.NOTSET)
+            logger.propagate = True
+            logger.disabled = False
 
 
 @pytest.fixture
