@@ -10,6 +10,7 @@ from pathlib import Path
 from edge.errors import PatchlineError
 
 _SECRET_BYTES = 2**16
+_GROWN_BYTES = 2**20  # at a time, of a file that has grown since it was opened
 
 
 def read_given(path: Path, *, most: int) -> bytes:
@@ -24,8 +25,11 @@ def read_given(path: Path, *, most: int) -> bytes:
     except ValueError as error:
         raise OSError(errno.EINVAL, "its name holds a NUL") from error
     with os.fdopen(descriptor, "rb") as stream:
-        _refuse_other_kinds(os.fstat(descriptor))
-        data = stream.read(most + 1)
+        found = os.fstat(descriptor)
+        _refuse_other_kinds(found)
+        data = stream.read(min(found.st_size, most) + 1)  # room is made for as many bytes as are asked for
+        while len(data) <= most and (more := stream.read(_GROWN_BYTES)):
+            data += more
     if len(data) > most:
         raise OSError(errno.EFBIG, f"expected at most {most} bytes, got more")
     return data

@@ -34,6 +34,7 @@ log = logging.getLogger("patchline.pictures")
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # A file is read whole before it is decoded; 134 megapixels uncompressed, 24 bit, have 403 MB.
 MAX_FILE_BYTES = 512 * 1024 * 1024
+NO_MEMORY = "there is no memory for it"
 MAX_PIXELS = 2**27  # as OPENCV_IO_MAX_IMAGE_PIXELS in `edge/__init__.py`
 
 _LEAST_OF_16_BITS = 2**14  # a picture of 16 bits without any value so large has at most 14
@@ -46,13 +47,11 @@ def read_picture(path: Path, max_pixels: int = MAX_PIXELS) -> UInt8Array:
         SourceError: the file is missing, unreadable, too large, cut off, corrupt, not a picture, not of 8 or 16 bits,
             or of more than `max_pixels`.
     """
-    data = _read_bytes(path)
     try:
-        if data.startswith(jpeg.START):
-            return jpeg.decode_jpeg(data, max_pixels, upright=True)
-        return _decode(data, max_pixels, path.parent)
-    except SourceError as error:
-        raise SourceError(f"{shown(path)}: {error}") from error
+        data = _read_bytes(path)
+        return _decode_any(data, max_pixels, path)
+    except MemoryError as error:
+        raise SourceError(f"{shown(path)}: {NO_MEMORY}; free some, or make the picture smaller") from error
 
 
 def read_as_stored(path: Path) -> npt.NDArray[Any]:
@@ -176,6 +175,15 @@ def _to_8_bits(image: npt.NDArray[Any], largest_value: int) -> UInt8Array:
 def _say_dropped(part: str, directory: Path) -> None:
     """Once for each directory."""
     log.warning("%s: pictures have %s, which is left out", shown(directory), part)
+
+
+def _decode_any(data: bytes, max_pixels: int, path: Path) -> UInt8Array:
+    try:
+        if data.startswith(jpeg.START):
+            return jpeg.decode_jpeg(data, max_pixels, upright=True)
+        return _decode(data, max_pixels, path.parent)
+    except SourceError as error:
+        raise SourceError(f"{shown(path)}: {error}") from error
 
 
 def _read_bytes(path: Path) -> bytes:

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.rig.books import read_books
 from benchmarks.rig.broker import BrokerProcess
 from benchmarks.rig.ledger import audit, key_of
-from edge.files.pictures import write_picture
+from edge.files.pictures import NO_MEMORY, write_picture
 from tests.bundles import draw_good
 from tests.faults.conftest import MakeStation
 
@@ -31,9 +31,14 @@ def test_a_service_without_memory_loses_nothing_committed(
     station.wait_for_verdicts(20)
     process = station.process
     process.rlimit(resource.RLIMIT_AS, (process.memory_info().vms, resource.RLIM_INFINITY))  # not one mapping more
-    write_picture(frames / "2.png", np.zeros((5000, 5000, 3), np.uint8))  # takes 75 MB to look at
-    station.wait_while_running(lambda: "Failed to allocate" in station.log())
-    assert not station.running or "Failed to allocate" in station.log()
+    noise = np.random.default_rng(0).integers(0, 256, (2800, 2900, 3), np.uint8)
+    write_picture(frames / "2.png", noise)  # takes 24 MB to read and 24 MB to look at
+
+    def refused() -> bool:
+        return NO_MEMORY in station.log() or "Failed to allocate" in station.log()
+
+    station.wait_while_running(refused)
+    assert not station.running or refused()
     more = len(station.printed_now()) + 20
     station.wait_while_running(lambda: len(station.printed_now()) >= more)
     assert "NO_RESULT" in {verdict["verdict"] for verdict in station.printed()}
