@@ -26,10 +26,12 @@ settings.load_profile("patchline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below tests/faults runs real processes against real faults."""
+    """Everything below tests/faults runs real processes against real faults; who reads the log has a run apart."""
     for item in items:
         if LONG in item.path.parts:
             item.add_marker(pytest.mark.long)
+        if "caplog" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.reads_log)
 
 
 @pytest.hookimpl(wrapper=True)
