@@ -27,13 +27,11 @@ lint: install
 
 # What a developer runs at each change: the same result at every run.
 test: lint
-	$(BIN)/pytest -m "not long and not reads_log" -n 2 --dist loadfile --durations=15
-	$(BIN)/pytest -m "reads_log and not long" -n 2 --dist loadfile
+	$(BIN)/pytest -m "not long" -n 2 --dist loadfile --durations=15
 
 # Which branches the tests reach; a third slower than without.
 coverage: install
-	$(BIN)/pytest -m "not long and not reads_log" -n 2 --dist loadfile --cov --cov-report=
-	$(BIN)/pytest -m "reads_log and not long" -n 2 --dist loadfile --cov --cov-append --cov-report=term
+	$(BIN)/pytest -m "not long" -n 2 --dist loadfile --cov --cov-report=term
 
 # What takes longer: fault campaigns, the demo, an environment without torch, older processors; and the properties
 # once more, looking for examples that nobody has thought of.

@@ -26,12 +26,10 @@ settings.load_profile("patchline")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything below tests/faults runs real processes against real faults; who reads the log has a run apart."""
+    """Everything below tests/faults runs real processes against real faults."""
     for item in items:
         if LONG in item.path.parts:
             item.add_marker(pytest.mark.long)
-        if "caplog" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.reads_log)
 
 
 @pytest.hookimpl(wrapper=True)
@@ -51,6 +49,8 @@ def logs_as_imported() -> None:
     """A command or a library that runs in this process, be it in a fixture, sets up logs for all that follows."""
     logging.disable(logging.NOTSET)
     logging.getLogger().setLevel(logging.WARNING)
+    for handler in logging.getLogger().handlers:  # NNCF sets the level of pytest's as well, which hang on its logger
+        handler.setLevel(logging.NOTSET)
     for name, logger in logging.Logger.manager.loggerDict.items():
         if name.split(".")[0] == "patchline" and isinstance(logger, logging.Logger):
             logger.handlers.clear()
