@@ -23,7 +23,7 @@ from edge.command_line import Commands, options_of
 from edge.errors import ExportError, SettingsError
 from edge.files.atomic import refuse_unwritable
 from edge.files.pictures import list_pictures
-from edge.terminal import run_app, say
+from edge.terminal import say
 from export.cli import evaluate as cli_evaluate
 from export.cli.experiments import experiment
 from export.cli.options import TEACH, IrOption, ReplaceOption
@@ -194,11 +194,6 @@ def _geometry(height: int, width: int, resize_shorter: int | None) -> Geometry:
     if not (32 <= height <= 2048 and 32 <= width <= 2048):
         raise SettingsError(f"input of {width}×{height}: each side must lie between 32 and 2048")
     return Geometry(input_height=height, input_width=width, resize_shorter=resize_shorter)
-
-
-def main() -> None:
-    """Entry point."""
-    run_app(app)
 
 
 def _say_ir(ir: IrDescription, out: Path) -> None:
